@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Every fact about an arm64 guest. Assignments only; GUEST_EXPORT names what scripts need.
+
+GUEST_ARCH              := arm64
+GUEST_SRCARCH           := arm64
+GUEST_KERNEL_IMAGE      := arch/arm64/boot/Image
+
+# pauth-impdef: the architected hash of pointer authentication is very slow in software.
+GUEST_QEMU              := qemu-system-aarch64
+GUEST_MACHINE           := virt,gic-version=3
+GUEST_CPU               := max,pauth-impdef=on
+GUEST_ACCEL             := tcg,thread=multi
+GUEST_MEMORY            := 512M
+# A kernel that dies before the console is there would die in silence without the early one.
+GUEST_CONSOLE           := ttyAMA0
+GUEST_EARLYCON          := earlycon
+GUEST_VIRTIO_SERIAL     := virtio-serial-device
+
+# What `uname -m` says on a host that needs no cross compiler, and what the others need.
+GUEST_UNAME             := aarch64
+GUEST_CROSS_PREFIX      := aarch64-linux-gnu-
+GUEST_CROSS_COMPILE     := $(if $(filter $(GUEST_UNAME),$(shell uname -m)),,$(GUEST_CROSS_PREFIX))
+GUEST_PACKAGES_QEMU     := qemu-system-arm
+GUEST_PACKAGES_CROSS    := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu
+GUEST_PACKAGES          := $(GUEST_PACKAGES_QEMU) \
+                           $(if $(GUEST_CROSS_COMPILE),$(GUEST_PACKAGES_CROSS))
+
+GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_MACHINE \
+                           GUEST_CPU GUEST_ACCEL GUEST_MEMORY GUEST_CONSOLE GUEST_EARLYCON \
+                           GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE GUEST_PACKAGES
