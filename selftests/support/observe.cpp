@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "observe.hpp"
+#include "sched.hpp"
+
+#include <csignal>
+#include <unistd.h>
+
+namespace selftest {
+
+namespace {
+
+struct {
+	const Area *area;
+	volatile bool arrived;
+	Ids seen;
+} handler_state;
+
+void look_at_ids(int, siginfo_t *, void *)
+{
+	handler_state.seen = handler_state.area->ids();
+	handler_state.arrived = true;
+}
+
+} /* namespace */
+
+Service observe_service(Area &area)
+{
+	/* Above every CPU and node number, and different in every field. */
+	const Ids poison = { 0x80000001, 0x80010002, 0x80020003, 0x80040004 };
+	const Location here = location();
+	const Ids right = area.ids();
+
+	EXPECT_EQ(handle_signal(SIGUSR2, look_at_ids), 0);
+	handler_state.area = &area;
+	handler_state.arrived = false;
+
+	area.set_ids(poison);
+	send_signal(getpid(), own_tid(), SIGUSR2);
+	if (handler_state.seen == poison)
+		area.set_ids(right);
+
+	EXPECT_TRUE(handler_state.arrived);
+	if (handler_state.seen == poison)
+		return Service::v2;
+
+	/* mm_cid may be another one than before. */
+	const Ids written = { here.cpu, here.cpu, here.node, handler_state.seen.mm_cid };
+
+	return handler_state.seen == written && written.mm_cid != poison.mm_cid ? Service::v1 :
+										  Service::neither;
+}
+
+} /* namespace selftest */
