@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * R11: a child without CLONE_VM inherits registration and mode, one that shares the memory
+ * starts unregistered, and exec clears. Threads of one process may be in different modes.
+ */
+#include "harness.hpp"
+#include "observe.hpp"
+#include "rseq.hpp"
+#include "sched.hpp"
+#include "tracee.hpp"
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+using namespace selftest;
+
+namespace {
+
+constexpr Mode all_modes[] = { Mode::v1, Mode::v2_size, Mode::v2_flag };
+constexpr std::size_t stack_size = 64 * 1024;
+
+} /* namespace */
+
+FIXTURE(inherit) {
+	RseqDebug debug;
+	Rseq rseq;
+	Request request;
+	int cpu = last_cpu();
+};
+
+FIXTURE_MODES(inherit);
+
+FIXTURE_SETUP(inherit)
+{
+	self->request = request_for(variant->mode);
+	ASSERT_EQ(self->debug.set(false), nullptr);
+	ASSERT_EQ(pin(self->cpu), 0);
+}
+
+/* ---- Without CLONE_VM ---- */
+
+TEST_F(inherit, fork_keeps_registration_and_mode)
+{
+	if (!self->rseq.open(variant->mode))
+		return;
+
+	Area &area = self->rseq.area;
+	const Request &request = self->request;
+
+	EXPECT_SURVIVAL({
+		EXPECT_EQ(sys_rseq(area.get(), request.length, 0, SECTION_SIGNATURE), EBUSY);
+		EXPECT_EQ(observe_service(area), service_of(variant->mode));
+		/* Updated there, not only still there. */
+		EXPECT_EQ(pin(cpu_at(0)), 0);
+		EXPECT_EQ(area.cpu_id_start(), cpu_at(0));
+		EXPECT_EQ(area.cpu_id(), cpu_at(0));
+		/* A child of the child. */
+		EXPECT_SURVIVAL({
+			EXPECT_EQ(observe_service(area), service_of(variant->mode));
+			EXPECT_EQ(self->rseq.registration.close(), 0);
+		});
+		EXPECT_EQ(self->rseq.registration.close(), 0);
+		EXPECT_EQ(area.cpu_id(), static_cast<std::uint32_t>(RSEQ_CPU_ID_UNINITIALIZED));
+	});
+	/* The parent has its own. */
+	EXPECT_EQ(area.cpu_id(), self->cpu);
+	EXPECT_EQ(observe_service(area), service_of(variant->mode));
+	EXPECT_TRUE(area.canaries_intact());
+}
+
+/* ---- With CLONE_VM ---- */
+
+namespace {
+
+using Self = inherit_data;
+using Params = inherit_variant;
+
+/*
+ * Of a thread or process that shares the parent's memory. The parent's registration is not its
+ * own, and its own may be in any mode; the parent's area stays as it is.
+ */
+void expect_unregistered_start(Self *self)
+{
+	const Request &parent = self->request;
+	const Ids parent_ids = self->rseq.area.ids();
+
+	EXPECT_EQ(sys_rseq(self->rseq.area.get(), parent.length, RSEQ_FLAG_UNREGISTER,
+			   SECTION_SIGNATURE), EINVAL);
+	for (Mode mode : all_modes) {
+		const Request request = request_for(mode);
+		Area area;
+
+		if (!request.available())
+			continue;
+
+		Context context("%s in the child", mode_name(mode));
+
+		EXPECT_EQ(area.map(request.length, request.align), 0);
+		area.set_word(tail_offset, stale_tail);
+
+		int err = sys_rseq(area.get(), request.length, request.flags, SECTION_SIGNATURE);
+
+		EXPECT_EQ(err, 0);
+		if (err)
+			continue;
+		EXPECT_EQ(area.cpu_id(), self->cpu);
+		EXPECT_EQ(area.word(tail_offset), is_v2(mode) ? 0 : stale_tail);
+		EXPECT_EQ(observe_service(area), service_of(mode));
+		EXPECT_EQ(sys_rseq(area.get(), request.length, RSEQ_FLAG_UNREGISTER,
+				   SECTION_SIGNATURE), 0);
+		EXPECT_TRUE(area.canaries_intact());
+	}
+	EXPECT_EQ(self->rseq.area.cpu_id_start(), parent_ids.cpu_id_start);
+	EXPECT_EQ(self->rseq.area.cpu_id(), parent_ids.cpu_id);
+}
+
+/* The parent is registered as before, and in the same mode. */
+void expect_parent_unharmed(Self *self, const Params *variant)
+{
+	EXPECT_EQ(sys_rseq(self->rseq.area.get(), self->request.length, 0, SECTION_SIGNATURE),
+		  EBUSY);
+	EXPECT_EQ(observe_service(self->rseq.area), service_of(variant->mode));
+}
+
+int child_main(void *self)
+{
+	unsigned int before = failures();
+
+	expect_unregistered_start(static_cast<Self *>(self));
+	return failures() != before;
+}
+
+/* By the library's clone(), so that the child has a stack of its own. */
+void clone_child(Self *self, const Params *variant, int flags)
+{
+	alignas(16) static char stack[stack_size];
+
+	if (!self->rseq.open(variant->mode))
+		return;
+
+	pid_t pid = clone(child_main, stack + sizeof(stack), flags | SIGCHLD, self);
+
+	ASSERT_GT(pid, 0);
+	EXPECT_EQ(wait_status(pid), 0);
+	expect_parent_unharmed(self, variant);
+}
+
+} /* namespace */
+
+TEST_F(inherit, thread_starts_unregistered)
+{
+	std::atomic<bool> ended = false;
+	Thread thread;
+
+	if (!self->rseq.open(variant->mode))
+		return;
+	ASSERT_EQ(thread.start([&](Thread::Stop) {
+		expect_unregistered_start(self);
+		ended = true;
+	}), 0);
+	thread.join();
+	EXPECT_TRUE(ended);
+	expect_parent_unharmed(self, variant);
+}
+
+TEST_F(inherit, clone_vm_starts_unregistered)
+{
+	clone_child(self, variant, CLONE_VM);
+}
+
+TEST_F(inherit, vfork_starts_unregistered)
+{
+	clone_child(self, variant, CLONE_VM | CLONE_VFORK);
+}
+
+/* ---- exec ---- */
+
+/* What the executed program runs: a registration in this mode is nothing special. */
+TEST_F_HIDDEN(inherit, registers_after_exec, 20)
+{
+	if (!self->rseq.open(variant->mode))
+		return;
+	EXPECT_EQ(observe_service(self->rseq.area), service_of(variant->mode));
+}
+
+TEST_F(inherit, exec_clears)
+{
+	/* Another mode than before, if there is one. */
+	bool other = variant->mode == Mode::v1 && request_for(Mode::v2_size).available();
+	char name[] = "inherit_test", option[] = "-r", target[64];
+	char *argv[] = { name, option, target, nullptr };
+	RseqConfiguration before = {}, after = {};
+	long size = 0;
+	Tracee child;
+
+	if (!self->rseq.open(variant->mode))
+		return;
+	snprintf(target, sizeof(target), "inherit.%s.registers_after_exec",
+		 other ? "v2_size" : "v1");
+	ASSERT_EQ(child.start([&] {
+		Tracee::stop();
+		/* Its results are not results of this program. */
+		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDOUT_FILENO);
+		exec_self(argv);
+	}), 0);
+
+	ASSERT_TRUE(child.wait_for_stop(SIGSTOP));
+	ASSERT_EQ(child.rseq_configuration(&before, sizeof(before), &size), 0);
+	EXPECT_EQ(before.pointer, reinterpret_cast<std::uintptr_t>(self->rseq.area.get()));
+
+	ASSERT_EQ(child.resume(), 0);
+	ASSERT_TRUE(child.wait_for_stop(SIGTRAP));
+	ASSERT_EQ(child.rseq_configuration(&after, sizeof(after), &size), 0);
+	EXPECT_EQ(after.pointer, 0);
+	EXPECT_EQ(after.size, 0);
+	EXPECT_EQ(after.signature, 0);
+	EXPECT_EQ(after.flags, 0);
+	EXPECT_EQ(after.reg_flags, 0);
+
+	ASSERT_EQ(child.detach(), 0);
+	EXPECT_EQ(child.wait(), 0);
+}
