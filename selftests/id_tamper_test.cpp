@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * R4: user space changes cpu_id_start, cpu_id, node_id or mm_cid.
+ *
+ *   v1: tolerated, also with rseq_debug=1; the next event writes the right values.
+ *   v2: SIGSEGV when the kernel has to update the IDs, not before, and not if the right value is
+ *       back by then; with rseq_debug=1 at the next event, though no ID changes.
+ *
+ * Everything happens in forked children, which keep a count of how far they came: dying is not
+ * enough, it has to be at that event. The twin of each child writes the right value instead.
+ */
+#include "harness.hpp"
+#include "rseq.hpp"
+#include "sched.hpp"
+
+#include <csignal>
+#include <cstddef>
+#include <unistd.h>
+
+using namespace selftest;
+
+namespace {
+
+constexpr unsigned int max_rounds = 50;
+constexpr long timer_us = 1000;
+
+/* How far a child came. */
+enum Step : std::uint32_t { started, changed, same_cpu_passed, event_passed };
+
+struct Progress {
+	volatile std::uint32_t step;
+	volatile pid_t tid;
+};
+
+struct {
+	volatile bool changed;		/* by the time of the signal */
+	volatile unsigned int hits;
+	volatile unsigned int hits_changed;
+} handler_state;
+
+void count_hit(int, siginfo_t *, void *)
+{
+	handler_state.hits = handler_state.hits + 1;
+	if (handler_state.changed)
+		handler_state.hits_changed = handler_state.hits_changed + 1;
+}
+
+struct Field {
+	const char *name;
+	std::size_t offset;
+};
+
+constexpr Field fields[] = {
+	{ "cpu_id_start", offsetof(struct rseq, cpu_id_start) },
+	{ "cpu_id", offsetof(struct rseq, cpu_id) },
+	{ "node_id", offsetof(struct rseq, node_id) },
+	{ "mm_cid", offsetof(struct rseq, mm_cid) },
+};
+
+} /* namespace */
+
+FIXTURE(id_tamper) {
+	Rseq rseq;
+	RseqDebug debug;
+	Agent rival;		/* on the same CPU */
+	Agent mover;		/* on the other one, moves the child there */
+	Shared<Progress> progress;
+	int cpu = last_cpu();
+	int other = cpu_at(0);
+
+	/* What the child writes to the field. */
+	Field field = fields[0];
+	std::uint32_t value = 0;
+	bool restore = false;
+
+	void reach(Step step) { progress->step = step; }
+	std::uint32_t stored() const { return rseq.area.word(field.offset); }
+	void store(std::uint32_t word) { rseq.area.set_word(field.offset, word); }
+};
+
+FIXTURE_MODES(id_tamper);
+
+FIXTURE_SETUP(id_tamper)
+{
+	ASSERT_EQ(pin(self->cpu), 0);
+}
+
+namespace {
+
+using Self = id_tamper_data;
+using Params = id_tamper_variant;
+
+void open(Self *self, const Params *variant, bool debug)
+{
+	const char *missing = self->debug.set(debug);
+
+	if (missing) {
+		skip_case("%s", missing);
+		return;
+	}
+	ASSERT_EQ(handle_signal(SIGUSR1, count_hit), 0);
+	ASSERT_EQ(handle_signal(SIGALRM, count_hit), 0);
+	ASSERT_EQ(self->rival.start_rival(self->cpu), 0);
+	if (self->rseq.open(variant->mode))
+		EXPECT_EQ(self->rseq.area.cpu_id(), self->cpu);
+}
+
+/*
+ * The child, called for each field and value, is expected to reach the last step, or to die after
+ * the one that is named. Its twin is the same with the right value back in place.
+ */
+template <typename Child>
+void for_each_change(Self *self, bool dies, Step last_of_dead, Child &&child)
+{
+	const auto next_cpu = static_cast<std::uint32_t>(self->other);
+	unsigned int children = 0;
+
+	for (const Field &field : fields) {
+		self->field = field;
+
+		const std::uint32_t right = self->stored();
+		const std::uint32_t values[] = {
+			right + 1, right ^ 0x80000000, 0xffffffff, 0xfffffffe, 0x7fffffff,
+			/* What the kernel would write next is not what it has written last. */
+			right != next_cpu ? next_cpu : right ^ 0x10000,
+		};
+
+		for (std::uint32_t value : values) {
+			Context context("0x%x written to %s", value, field.name);
+
+			self->value = value;
+			self->restore = false;
+			self->reach(started);
+			if (dies) {
+				EXPECT_DEATH(SIGSEGV, { child(); });
+				EXPECT_EQ(self->progress->step, last_of_dead);
+			} else {
+				EXPECT_SURVIVAL({ child(); });
+				EXPECT_EQ(self->progress->step, event_passed);
+			}
+			children++;
+		}
+
+		Context context("%s written, but restored", field.name);
+
+		self->value = right + 1;
+		self->restore = true;
+		self->reach(started);
+		EXPECT_SURVIVAL({ child(); });
+		EXPECT_EQ(self->progress->step, event_passed);
+	}
+	note("%u children with a changed field", children);
+}
+
+void expect_right_ids(const Self *self, int cpu)
+{
+	const Area &area = self->rseq.area;
+
+	EXPECT_EQ(location().cpu, cpu);
+	EXPECT_EQ(area.cpu_id_start(), cpu);
+	EXPECT_EQ(area.cpu_id(), cpu);
+	EXPECT_EQ(area.node_id(), location().node);
+	EXPECT_LT(area.mm_cid(), sysconf(_SC_NPROCESSORS_CONF));
+	EXPECT_TRUE(area.canaries_intact());
+}
+
+/* ---- Without debug mode: all that counts is the update of the IDs ---- */
+
+/* Preempted, asleep, and with a signal from outside and one from a system call. */
+void pass_same_cpu_events(Self *self)
+{
+	unsigned int hits = handler_state.hits;
+
+	self->rival.wait_for_progress();
+	self->rival.sleep(self->rival.request());
+	send_signal(getpid(), own_tid(), SIGUSR1);
+	arm_timer(timer_us);
+	spin_until([&] { return handler_state.hits == hits + 2; });
+}
+
+template <typename Migrate>
+void change_and_migrate(Self *self, Migrate &&migrate)
+{
+	/* In the new process, what is going to change the IDs does it now. */
+	pass_same_cpu_events(self);
+
+	const std::uint32_t right = self->stored();
+	const std::uint32_t value = self->value == right ? ~right : self->value;
+
+	self->store(value);
+	self->reach(changed);
+	pass_same_cpu_events(self);
+	self->reach(same_cpu_passed);
+	/* v1 has overwritten it. */
+	self->store(self->restore ? right : value);
+	migrate();
+	self->reach(event_passed);
+	expect_right_ids(self, self->other);
+}
+
+} /* namespace */
+
+TEST_F(id_tamper, dies_at_migration_in_v2)
+{
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_NO_FAILURE(open(self, variant, false));
+	STEP("children that migrate by themselves");
+	for_each_change(self, is_v2(variant->mode), same_cpu_passed, [&] {
+		change_and_migrate(self, [&] { pin(self->other); });
+	});
+}
+
+/* The child is in user space when it is moved. */
+TEST_F(id_tamper, dies_when_moved_in_v2)
+{
+	auto move = [progress = &*self->progress, cpu = self->other](std::uint32_t) {
+		pin(cpu, progress->tid);
+	};
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_NO_FAILURE(open(self, variant, false));
+	ASSERT_EQ(self->mover.start_process(self->other, move), 0);
+	STEP("children that are moved by another process");
+	for_each_change(self, is_v2(variant->mode), same_cpu_passed, [&] {
+		self->progress->tid = own_tid();
+		change_and_migrate(self, [&] { self->mover.wait(self->mover.request()); });
+	});
+}
+
+/* ---- Debug mode: the next event, whatever it is ---- */
+
+namespace {
+
+/*
+ * Nothing else may enter the kernel between the store and the event: on return from a system
+ * call, debug mode looks as well.
+ */
+template <typename Event>
+void change_and_wait(Self *self, Event &&event)
+{
+	self->rival.wait_for_progress();
+
+	const std::uint32_t right = self->stored();
+	const std::uint32_t value = self->value == right ? ~right : self->value;
+
+	/* The step first: after the store, any event will do. */
+	event([&] {
+		self->reach(changed);
+		self->store(self->restore ? right : value);
+	});
+	self->reach(event_passed);
+}
+
+} /* namespace */
+
+TEST_F(id_tamper, debug_mode_dies_when_preempted_in_v2)
+{
+	ASSERT_NO_FAILURE(open(self, variant, true));
+	STEP("children that are preempted");
+	for_each_change(self, is_v2(variant->mode), changed, [&] {
+		change_and_wait(self, [&](auto &&change) {
+			change();
+			self->rival.wait_for_progress();
+		});
+	});
+}
+
+TEST_F(id_tamper, debug_mode_dies_at_signal_in_v2)
+{
+	ASSERT_NO_FAILURE(open(self, variant, true));
+	STEP("children that get a signal");
+	for_each_change(self, is_v2(variant->mode), changed, [&] {
+		change_and_wait(self, [&](auto &&change) {
+			unsigned int round = 0;
+
+			/* Until the timer was slower than the store. */
+			while (!handler_state.hits_changed && round++ < max_rounds) {
+				unsigned int hits = handler_state.hits;
+
+				arm_timer(timer_us);
+				if (handler_state.hits == hits) {
+					change();
+					handler_state.changed = true;
+				}
+				spin_until([&] { return handler_state.hits != hits; });
+			}
+			EXPECT_LE(round, max_rounds);
+		});
+	});
+}
+
+TEST_F(id_tamper, debug_mode_dies_after_sleep_in_v2)
+{
+	ASSERT_NO_FAILURE(open(self, variant, true));
+	STEP("children that sleep");
+	for_each_change(self, is_v2(variant->mode), changed, [&] {
+		change_and_wait(self, [&](auto &&change) {
+			change();
+			self->rival.sleep(self->rival.request());
+		});
+	});
+}
+
+TEST_F(id_tamper, debug_mode_dies_at_migration_in_v2)
+{
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_NO_FAILURE(open(self, variant, true));
+	STEP("children that migrate");
+	for_each_change(self, is_v2(variant->mode), changed, [&] {
+		change_and_wait(self, [&](auto &&change) {
+			change();
+			pin(self->other);
+		});
+		expect_right_ids(self, self->other);
+	});
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * R5: a system call inside of a critical section.
+ *
+ *   rseq_debug=1	SIGSEGV on return from the call, in every mode
+ *   v1			goes on; aborted if the thread was scheduled out meanwhile
+ *   v2			goes on, also if scheduled out, except when the IDs changed during the call:
+ *			SIGSEGV, since what the section computed belongs to another CPU
+ *
+ * The twin makes the same call with the same rseq_cs, but outside of the section.
+ */
+#include "harness.hpp"
+#include "rseq.hpp"
+#include "sched.hpp"
+#include "sections.h"
+
+#include <csignal>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+using namespace selftest;
+
+namespace {
+
+constexpr unsigned int wanted_rounds = 20;
+constexpr unsigned int max_rounds = 400;
+
+std::uint64_t address(const void *p)
+{
+	return reinterpret_cast<std::uintptr_t>(p);
+}
+
+/* What the signal handler found. */
+struct {
+	const Area *area;
+	volatile unsigned int hits;
+	std::uintptr_t ip;
+	std::uint64_t rseq_cs;
+} handler_state;
+
+void look(int, siginfo_t *, void *ucontext)
+{
+	handler_state.ip = interrupted_ip(ucontext);
+	handler_state.rseq_cs = handler_state.area->rseq_cs();
+	handler_state.hits = handler_state.hits + 1;
+}
+
+} /* namespace */
+
+FIXTURE(syscall_in_cs) {
+	Rseq rseq;
+	RseqDebug debug;
+	Agent mover;		/* on the other CPU, moves the thread there */
+	int cpu = last_cpu();
+	int other = cpu_at(0);
+
+	/* In the section; 0 if it went on, 1 if it was aborted. */
+	int call_inside(long number, long arg0 = 0, long arg1 = 0, long arg2 = 0)
+	{
+		return system_call(rseq.area.get(), number, arg0, arg1, arg2);
+	}
+
+	/* An interrupt before the call may abort the section: then there was no call. */
+	void call_until_not_aborted(long number)
+	{
+		while (call_inside(number))
+			;
+	}
+
+	void call_outside(long number, long arg0 = 0, long arg1 = 0, long arg2 = 0)
+	{
+		rseq.area.set_rseq_cs(&system_call_cs);
+		syscall(number, arg0, arg1, arg2);
+	}
+};
+
+FIXTURE_MODES(syscall_in_cs);
+
+FIXTURE_SETUP(syscall_in_cs)
+{
+	ASSERT_EQ(pin(self->cpu), 0);
+}
+
+namespace {
+
+using Self = syscall_in_cs_data;
+using Params = syscall_in_cs_variant;
+
+void open(Self *self, const Params *variant, bool debug)
+{
+	const char *missing = self->debug.set(debug);
+
+	if (missing) {
+		skip_case("%s", missing);
+		return;
+	}
+	if (self->rseq.open(variant->mode))
+		EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
+}
+
+/* The arguments of sched_setaffinity() for one CPU. */
+struct Affinity {
+	explicit Affinity(int cpu)
+	{
+		CPU_ZERO(&set);
+		CPU_SET(cpu, &set);
+	}
+	long pointer() const { return static_cast<long>(address(&set)); }
+
+	cpu_set_t set;
+};
+
+} /* namespace */
+
+TEST_F(syscall_in_cs, dies_in_debug_mode)
+{
+	ASSERT_NO_FAILURE(open(self, variant, true));
+	for (long number : { __NR_getppid, __NR_gettid, __NR_sched_yield }) {
+		Context context("system call %ld", number);
+
+		EXPECT_DEATH(SIGSEGV, { self->call_until_not_aborted(number); });
+		EXPECT_SURVIVAL({
+			self->call_outside(number);
+			EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
+		});
+	}
+}
+
+/* The twin of dies_in_debug_mode that differs in the switch: nothing happens, nothing is done. */
+TEST_F(syscall_in_cs, undisturbed_call_goes_on)
+{
+	unsigned int clean = 0;
+
+	ASSERT_NO_FAILURE(open(self, variant, false));
+	for (unsigned int i = 0; i < max_rounds && clean < wanted_rounds; i++) {
+		Switches before = switches();
+		int aborted = self->call_inside(__NR_getppid);
+		std::uint64_t left = self->rseq.area.rseq_cs();
+
+		if (switches() != before)
+			continue;
+		clean++;
+		EXPECT_EQ(aborted, 0);
+		EXPECT_EQ(left, address(&system_call_cs));
+	}
+	EXPECT_EQ(clean, wanted_rounds);
+}
+
+/* ---- The IDs change during the call ---- */
+
+TEST_F(syscall_in_cs, dies_on_migration_in_v2)
+{
+	const Affinity here(self->cpu), there(self->other);
+	const auto here_cpu = static_cast<std::uint32_t>(self->cpu);
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_NO_FAILURE(open(self, variant, false));
+
+	auto migrate = [&] {
+		int aborted;
+
+		/* Aborted by an interrupt before the call, it is still here. */
+		do {
+			aborted = self->call_inside(__NR_sched_setaffinity, 0, sizeof(there.set),
+						    there.pointer());
+		} while (aborted && self->rseq.area.cpu_id() == here_cpu);
+		EXPECT_EQ(aborted, 1);
+		EXPECT_EQ(self->rseq.area.cpu_id(), self->other);
+		EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
+	};
+	auto stay = [&] {
+		self->call_inside(__NR_sched_setaffinity, 0, sizeof(here.set), here.pointer());
+		EXPECT_EQ(self->rseq.area.cpu_id(), self->cpu);
+	};
+
+	for (unsigned int i = 0; i < wanted_rounds; i++) {
+		if (is_v2(variant->mode))
+			EXPECT_DEATH(SIGSEGV, { migrate(); });
+		else
+			EXPECT_SURVIVAL({ migrate(); });
+		EXPECT_SURVIVAL({ stay(); });
+	}
+}
+
+/* Another twin: the IDs change while the section runs in user space, as it is entitled to. */
+TEST_F(syscall_in_cs, moved_without_call_is_aborted)
+{
+	auto move = [tid = own_tid(), cpu = self->other](std::uint32_t) { pin(cpu, tid); };
+	unsigned int moved = 0;
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_EQ(self->mover.start_process(self->other, move), 0);
+	ASSERT_NO_FAILURE(open(self, variant, false));
+	STEP("waiting inside of a section to be moved");
+	for (unsigned int i = 0; i < max_rounds && moved < wanted_rounds; i++) {
+		std::uint32_t ticket = self->mover.next_ticket();
+
+		ASSERT_EQ(pin(self->cpu), 0);
+
+		int aborted = gated(self->rseq.area.get(), self->mover.gate(), ticket);
+
+		/* Aborted by an interrupt before it has asked. */
+		if (self->mover.gate()->entered != ticket)
+			continue;
+		self->mover.wait(ticket);
+		moved++;
+		EXPECT_EQ(aborted, 1);
+		EXPECT_EQ(self->rseq.area.cpu_id(), self->other);
+		EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
+	}
+	EXPECT_EQ(moved, wanted_rounds);
+}
+
+/* The kernel looks at rseq_cs anyway, and clears it as after any other ID update. */
+TEST_F(syscall_in_cs, stale_section_is_cleared_on_migration)
+{
+	const Affinity here(self->cpu), there(self->other);
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_NO_FAILURE(open(self, variant, false));
+	for (unsigned int i = 0; i < wanted_rounds; i++) {
+		const Affinity &next = i % 2 ? here : there;
+
+		self->call_outside(__NR_sched_setaffinity, 0, sizeof(next.set), next.pointer());
+		ASSERT_EQ(self->rseq.area.rseq_cs(), 0);
+		ASSERT_EQ(self->rseq.area.cpu_id(), i % 2 ? self->cpu : self->other);
+	}
+}
+
+/* ---- A signal is delivered on return from the call ---- */
+
+namespace {
+
+/* Runs make_call() until wanted_rounds of them had the signal and no switch. */
+template <typename Call, typename Check>
+void signal_rounds(Self *self, Call &&make_call, Check &&check)
+{
+	unsigned int clean = 0;
+
+	handler_state.area = &self->rseq.area;
+	for (unsigned int i = 0; i < max_rounds && clean < wanted_rounds; i++) {
+		unsigned int hits = handler_state.hits;
+		Switches before = switches();
+		int aborted = make_call();
+		std::uint64_t left = self->rseq.area.rseq_cs();
+
+		ASSERT_EQ(handler_state.hits, hits + 1);
+		if (switches() != before)
+			continue;
+		clean++;
+		check(aborted, left);
+	}
+	EXPECT_EQ(clean, wanted_rounds);
+}
+
+} /* namespace */
+
+TEST_F(syscall_in_cs, signal_from_call_aborts_only_v1)
+{
+	const bool v1 = !is_v2(variant->mode);
+
+	ASSERT_NO_FAILURE(open(self, variant, false));
+	ASSERT_EQ(handle_signal(SIGUSR1, look), 0);
+	signal_rounds(self, [&] {
+		return self->call_inside(__NR_tgkill, getpid(), own_tid(), SIGUSR1);
+	}, [&](int aborted, std::uint64_t left) {
+		const std::uint64_t kept = v1 ? 0 : address(&system_call_cs);
+
+		EXPECT_EQ(aborted, v1);
+		EXPECT_EQ(handler_state.rseq_cs, kept);
+		EXPECT_EQ(left, kept);
+		if (v1)
+			EXPECT_EQ(handler_state.ip, address(system_call_abort));
+	});
+}
+
+TEST_F(syscall_in_cs, signal_from_call_outside_clears_only_in_v1)
+{
+	const bool v1 = !is_v2(variant->mode);
+
+	ASSERT_NO_FAILURE(open(self, variant, false));
+	ASSERT_EQ(handle_signal(SIGUSR1, look), 0);
+	signal_rounds(self, [&] {
+		self->call_outside(__NR_tgkill, getpid(), own_tid(), SIGUSR1);
+		return 0;
+	}, [&](int, std::uint64_t left) {
+		const std::uint64_t kept = v1 ? 0 : address(&system_call_cs);
+
+		EXPECT_EQ(handler_state.rseq_cs, kept);
+		EXPECT_EQ(left, kept);
+	});
+}
