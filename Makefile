@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# From a kernel source to a verdict. "make help" lists targets and values.
+#
+#   fetch -> patch -> kernel -> selftests -> initramfs -> run -> report
+#
+# Each step is a script of scripts/ with one verb; this file is the order between
+# them and the home of the default values.
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.SUFFIXES:
+.DELETE_ON_ERROR:
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+known_arches := $(sort $(patsubst qemu-images/%.mk,%,$(wildcard qemu-images/*.mk)))
+known_bases  := $(sort $(patsubst patches/linux-%/series,%,$(wildcard patches/linux-*/series)))
+known_tests  := $(sort $(patsubst selftests/%.cpp,%,$(wildcard selftests/*_test.cpp)))
+
+ARCH     ?= $(patsubst aarch64,arm64,$(shell uname -m))
+BASE     ?= 6.19
+KDIR     ?=
+O        ?= build
+NR_CPUS  ?= 4
+TIMEOUT  ?= 240
+TESTS    ?= $(known_tests)
+TEST     ?=
+V        ?= 0
+LLVM     ?=
+KERNEL_CACHE ?=
+# What outlives a checkout: tarballs and finished kernels
+CACHE    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rseq-modes
+# Seconds that one test program may take in the guest
+DEADLINE ?= 90
+
+# check VARIABLE,KNOWN
+check = $(foreach word,$($(1)),$(if $(filter $(word),$(2)),,$(error $(1)=$(word) is unknown; known are: $(2))))
+$(call check,ARCH,$(known_arches))
+$(call check,BASE,$(known_bases))
+$(call check,TESTS,$(known_tests))
+ifneq ($(words $(ARCH)) $(words $(BASE)),1 1)
+$(error ARCH and BASE take one value each)
+endif
+ifneq ($(shell [[ "$(NR_CPUS)" =~ ^[1-8]$$ ]] && echo ok),ok)
+$(error NR_CPUS=$(NR_CPUS) is no number from 1 to 8)
+endif
+ifneq ($(shell [[ "$(TIMEOUT)" =~ ^[1-9][0-9]{0,4}$$ ]] && echo ok),ok)
+$(error TIMEOUT=$(TIMEOUT) is no number of seconds)
+endif
+
+# The clang that Debian 12 calls clang is too old for these kernels
+ifeq ($(LLVM),1)
+override LLVM := $(if $(shell command -v apt-get),-19,1)
+endif
+
+include qemu-images/$(ARCH).mk
+CROSS_COMPILE ?= $(GUEST_CROSS_COMPILE)
+export ARCH CROSS_COMPILE LLVM V GUEST_PACKAGES_QEMU GUEST_PACKAGES_CROSS $(GUEST_EXPORT)
+
+series   := patches/linux-$(BASE)
+configs  := $(shell sed -n 's/^\# CONFIG \+//p' $(series)/series)
+fragments := $(wildcard $(configs:%=kernel-overlay/kernel/configs/%.config) \
+	       $(configs:%=kernel-overlay/arch/$(GUEST_SRCARCH)/configs/%.config))
+
+here     := $(O)/$(BASE)$(if $(KDIR),-kdir)
+source   := $(here)/source
+tree     := $(here)/src
+# What is built and run for one kernel: the patched one, or the unpatched base
+flavour  ?= patched
+out      := $(here)/$(ARCH)/$(flavour)
+kernel   := $(out)/kernel
+image    := $(kernel)/$(notdir $(GUEST_KERNEL_IMAGE))
+guest    := $(here)/$(ARCH)/guest
+rundir   ?= $(out)/run-$(NR_CPUS)cpu
+
+ifeq ($(flavour),base)
+subset   := --count 0
+endif
+
+.DEFAULT_GOAL := $(if $(KDIR),apply,help)
+.PHONY: help host fetch patch apply defconfig kernel selftests guest initramfs run rerun report \
+	baseline test check-runner check-verdict refresh checkpatch clean mrproper
+
+export help_values
+define help_values
+ARCH|$(ARCH)|of the guest: $(known_arches)
+BASE|$(BASE)|kernel line: $(known_bases)
+KDIR|$(KDIR)|a kernel tree or git checkout of yours to take the base from
+KERNEL_CACHE|$(KERNEL_CACHE)|a folder with kernel tarballs
+TESTS||test programs to run, all if empty: $(known_tests:%_test=%) (each with _test)
+TEST|$(TEST)|one case, as the verdict prints it: program/fixture.variant.case
+NR_CPUS|$(NR_CPUS)|of the guest, 1 to 8
+TIMEOUT|$(TIMEOUT)|seconds for a guest
+LLVM|$(LLVM)|empty: GCC; 1 or a suffix like -19: clang
+V|$(V)|1 shows commands
+O|$(O)|where this checkout is built
+CACHE|$(CACHE)|tarballs and finished kernels, shared by checkouts
+endef
+
+help:
+	@cat scripts/help.txt
+	@awk -F '|' '{ printf "  %-13s%-10s %s\n", $$1, $$2, $$3 }' <<< "$$help_values"
+
+# Programs that a target needs, installed if they are missing
+host:
+	@scripts/check-host $(if $(LLVM),--llvm $(LLVM))
+
+fetch: host
+	@scripts/fetch-kernel --series $(series) --cache $(CACHE)/tarballs --out $(source) \
+		$(if $(KDIR),--kdir $(KDIR)) $(if $(KERNEL_CACHE),--tarballs $(KERNEL_CACHE))
+
+# The scratch tree: a commit a patch, to be edited and rebased, and "make refresh"
+patch: fetch
+	@scripts/prepare-tree --source $(source) --tree $(tree)
+	@scripts/apply-series --series $(series) --tree $(tree)
+
+# The user's own tree
+apply: host
+	@[ -n "$(KDIR)" ] || { echo "make apply: KDIR= is not set" >&2; exit 3; }
+	@scripts/fetch-kernel --series $(series) --cache $(CACHE)/tarballs --out $(source) --kdir $(KDIR)
+	@scripts/apply-series --series $(series) --tree $(KDIR) --in-place
+
+defconfig: patch
+	@scripts/configure-kernel --tree $(tree) --build $(out)/kbuild $(fragments)
+	@echo "$(out)/kbuild/.config"
+
+kernel: fetch
+	@scripts/build-kernel --series $(series) $(subset) --source $(source) --tree $(tree) \
+		--build $(abspath $(out))/kbuild --cache $(CACHE) --image $(GUEST_KERNEL_IMAGE) \
+		--link $(kernel) --label "Linux $(BASE) $(ARCH), $(flavour)" $(abspath $(fragments))
+
+selftests: kernel
+	@$(MAKE) -C selftests O=$(abspath $(out))/selftests HEADERS=$(abspath $(kernel))/include \
+		KSELFTEST=$(abspath $(kernel))/kselftest
+
+guest: host
+	@$(MAKE) -C qemu-images O=$(abspath $(guest))
+
+initramfs: selftests guest
+	@scripts/make-plan --out $(out)/plan --deadline $(DEADLINE) $(if $(TEST),--case $(TEST)) \
+		--programs $(out)/selftests -- $(TESTS)
+	@scripts/make-initramfs --out $(out)/initramfs.cpio --init $(guest)/init --plan $(out)/plan \
+		--tests $(TESTS:%=$(out)/selftests/%)
+
+boot = scripts/run-qemu --kernel $(image) --initrd $(out)/initramfs.cpio --out $(rundir) \
+	--cpus $(NR_CPUS) --timeout $(TIMEOUT)
+
+run: initramfs
+	@$(boot)
+	@scripts/verdict $(rundir)
+
+# Once more what was run last, without looking for anything to build
+rerun:
+	@[ -e $(image) ] || { echo "make rerun: nothing was run yet for ARCH=$(ARCH) BASE=$(BASE)" >&2; exit 3; }
+	@$(boot)
+	@scripts/verdict $(rundir)
+
+report:
+	@[ -d $(rundir) ] || { echo "make report: nothing was run yet for ARCH=$(ARCH) BASE=$(BASE)" >&2; exit 3; }
+	@scripts/verdict $(rundir)
+
+# The same tests on the unpatched base: the listed ones must fail, and no other
+baseline:
+	@$(MAKE) flavour=base initramfs
+	@$(MAKE) flavour=base baseline-run
+
+.PHONY: baseline-run
+baseline-run:
+	@$(boot)
+	@scripts/verdict --quiet $(rundir) || [ $$? -eq 1 ]
+	@scripts/compare-baseline $(rundir) $(series)/baseline $(ARCH) $(NR_CPUS)
+
+check-verdict:
+	@scripts/check-verdict
+
+check-runner: check-verdict kernel guest
+	@scripts/check-runner --arch $(ARCH) --kernel $(image) --init $(guest)/init \
+		--misbehave $(guest)/misbehave --out $(here)/$(ARCH)/check-runner
+
+# Everything. The closing line counts all guests.
+test:
+	@env -u CROSS_COMPILE scripts/run-all --out $(O)
+
+refresh:
+	@scripts/refresh-series --series $(series) --tree $(tree)
+
+checkpatch: patch
+	@scripts/check-patches --series $(series) --tree $(tree)
+
+clean:
+	rm -rf $(O)
+
+# Also what other checkouts share
+mrproper: clean
+	rm -rf $(CACHE)
