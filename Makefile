@@ -22,16 +22,19 @@ BASE     ?= 6.19
 KDIR     ?=
 O        ?= build
 NR_CPUS  ?= 4
-TIMEOUT  ?= 240
+TIMEOUT  ?= 600
 TESTS    ?= $(known_tests)
 TEST     ?=
 V        ?= 0
 LLVM     ?=
+DEBUG_KERNEL ?= no
+CMDLINE  ?=
+MUTATION ?=
 KERNEL_CACHE ?=
 # What outlives a checkout: tarballs and finished kernels
 CACHE    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rseq-modes
 # Seconds that one test program may take in the guest
-DEADLINE ?= 90
+DEADLINE ?= 180
 
 # check VARIABLE,KNOWN
 check = $(foreach word,$($(1)),$(if $(filter $(word),$(2)),,$(error $(1)=$(word) is unknown; known are: $(2))))
@@ -48,6 +51,8 @@ ifneq ($(shell [[ "$(TIMEOUT)" =~ ^[1-9][0-9]{0,4}$$ ]] && echo ok),ok)
 $(error TIMEOUT=$(TIMEOUT) is no number of seconds)
 endif
 
+$(call check,DEBUG_KERNEL,no yes)
+
 # The clang that Debian 12 calls clang is too old for these kernels
 ifeq ($(LLVM),1)
 override LLVM := $(if $(shell command -v apt-get),-19,1)
@@ -58,7 +63,8 @@ CROSS_COMPILE ?= $(GUEST_CROSS_COMPILE)
 export ARCH CROSS_COMPILE LLVM V GUEST_PACKAGES_QEMU GUEST_PACKAGES_CROSS $(GUEST_EXPORT)
 
 series   := patches/linux-$(BASE)
-configs  := $(shell sed -n 's/^\# CONFIG \+//p' $(series)/series)
+configs  := $(shell sed -n 's/^\# CONFIG \+//p' $(series)/series) \
+	    $(if $(filter yes,$(DEBUG_KERNEL)),rseq-debug)
 fragments := $(wildcard $(configs:%=kernel-overlay/kernel/configs/%.config) \
 	       $(configs:%=kernel-overlay/arch/$(GUEST_SRCARCH)/configs/%.config))
 
@@ -67,7 +73,7 @@ source   := $(here)/source
 tree     := $(here)/src
 # What is built and run for one kernel: the patched one, or the unpatched base
 flavour  ?= patched
-out      := $(here)/$(ARCH)/$(flavour)
+out      := $(here)/$(ARCH)/$(flavour)$(if $(filter yes,$(DEBUG_KERNEL)),-debug)$(if $(LLVM),-llvm)
 kernel   := $(out)/kernel
 image    := $(kernel)/$(notdir $(GUEST_KERNEL_IMAGE))
 guest    := $(here)/$(ARCH)/guest
@@ -77,8 +83,17 @@ ifeq ($(flavour),base)
 subset   := --count 0
 endif
 
+# One behaviour of the series undone, to see a test fail. Built where the patched kernel
+# is: few objects differ.
+workshop := $(abspath $(out))/kbuild
+ifneq ($(MUTATION),)
+$(call check,MUTATION,$(patsubst $(series)/mutations/%.diff,%,$(wildcard $(series)/mutations/*.diff)))
+subset   := --then mutations/$(MUTATION).diff
+out      := $(out)-without/$(MUTATION)
+endif
+
 .DEFAULT_GOAL := $(if $(KDIR),apply,help)
-.PHONY: help host fetch patch apply defconfig kernel selftests guest initramfs run rerun report \
+.PHONY: help host fetch patch apply defconfig kernel selftests guest initramfs run rerun report gdb \
 	baseline test check-runner check-verdict refresh checkpatch clean mrproper
 
 export help_values
@@ -90,8 +105,10 @@ KERNEL_CACHE|$(KERNEL_CACHE)|a folder with kernel tarballs
 TESTS||test programs to run, all if empty: $(known_tests:%_test=%) (each with _test)
 TEST|$(TEST)|one case, as the verdict prints it: program/fixture.variant.case
 NR_CPUS|$(NR_CPUS)|of the guest, 1 to 8
+CMDLINE|$(CMDLINE)|more words for the guest's kernel, e.g. rseq_debug=1
 TIMEOUT|$(TIMEOUT)|seconds for a guest
 LLVM|$(LLVM)|empty: GCC; 1 or a suffix like -19: clang
+DEBUG_KERNEL|$(DEBUG_KERNEL)|yes: lockdep, entry and VM checks, DWARF for gdb
 V|$(V)|1 shows commands
 O|$(O)|where this checkout is built
 CACHE|$(CACHE)|tarballs and finished kernels, shared by checkouts
@@ -121,13 +138,13 @@ apply: host
 	@scripts/apply-series --series $(series) --tree $(KDIR) --in-place
 
 defconfig: patch
-	@scripts/configure-kernel --tree $(tree) --build $(out)/kbuild $(fragments)
-	@echo "$(out)/kbuild/.config"
+	@scripts/configure-kernel --tree $(tree) --build $(workshop) $(fragments)
+	@echo "$(workshop)/.config"
 
 kernel: fetch
 	@scripts/build-kernel --series $(series) $(subset) --source $(source) --tree $(tree) \
-		--build $(abspath $(out))/kbuild --cache $(CACHE) --image $(GUEST_KERNEL_IMAGE) \
-		--link $(kernel) --label "Linux $(BASE) $(ARCH), $(flavour)" $(abspath $(fragments))
+		--build $(workshop) --cache $(CACHE) --image $(GUEST_KERNEL_IMAGE) \
+		--link $(kernel) --label "Linux $(BASE) $(ARCH), $(or $(MUTATION),$(flavour))" $(abspath $(fragments))
 
 selftests: kernel
 	@$(MAKE) -C selftests O=$(abspath $(out))/selftests HEADERS=$(abspath $(kernel))/include \
@@ -143,7 +160,7 @@ initramfs: selftests guest
 		--tests $(TESTS:%=$(out)/selftests/%)
 
 boot = scripts/run-qemu --kernel $(image) --initrd $(out)/initramfs.cpio --out $(rundir) \
-	--cpus $(NR_CPUS) --timeout $(TIMEOUT)
+	--cpus $(NR_CPUS) --timeout $(TIMEOUT) $(if $(CMDLINE),--append '$(CMDLINE)')
 
 run: initramfs
 	@$(boot)
@@ -154,6 +171,14 @@ rerun:
 	@[ -e $(image) ] || { echo "make rerun: nothing was run yet for ARCH=$(ARCH) BASE=$(BASE)" >&2; exit 3; }
 	@$(boot)
 	@scripts/verdict $(rundir)
+
+# The guest of the last run, stopped at its first instruction. DEBUG_KERNEL=yes has lines.
+gdb:
+	@[ -e $(rundir)/qemu.cmd ] || { echo "make gdb: nothing was run yet in $(rundir)" >&2; exit 3; }
+	@command -v gdb-multiarch > /dev/null || \
+		{ echo "make gdb: gdb-multiarch is not installed" >&2; exit 3; }
+	@gdb-multiarch $(kernel)/vmlinux \
+		-ex "target remote | $$(< $(rundir)/qemu.cmd) -S -gdb stdio"
 
 report:
 	@[ -d $(rundir) ] || { echo "make report: nothing was run yet for ARCH=$(ARCH) BASE=$(BASE)" >&2; exit 3; }
@@ -170,6 +195,20 @@ baseline-run:
 	@scripts/verdict --quiet $(rundir) || [ $$? -eq 1 ]
 	@scripts/compare-baseline $(rundir) $(series)/baseline $(ARCH) $(NR_CPUS)
 
+# Undo one behaviour of the series after the other and see the named test fail
+mutation:
+	@scripts/check-mutations --series $(series) --arch $(ARCH) --base $(BASE) --out $(here)/$(ARCH)/mutations
+
+.PHONY: mutation mutation-run
+mutation-run: initramfs
+	@$(boot)
+	@scripts/verdict --quiet $(rundir) || [ $$? -eq 1 ]
+
+# The table of rules against the cases that exist
+check-rules: selftests
+	@scripts/check-rules Documentation/rseq-abi-modes.rst $(known_tests:%=$(out)/selftests/%)
+
+.PHONY: check-rules
 check-verdict:
 	@scripts/check-verdict
 
