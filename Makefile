@@ -35,6 +35,12 @@ KERNEL_CACHE ?=
 CACHE    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rseq-modes
 # Seconds that one test program may take in the guest
 DEADLINE ?= 180
+# Of check-series: compile, and boot, after each patch
+BUILD    ?= 0
+BOOT     ?= 0
+# Of format-patch: what the subjects begin with, and where the mails go
+PREFIX   ?= PATCH RFC $(BASE)
+OUT      ?= $(here)/outgoing
 
 # check VARIABLE,KNOWN
 check = $(foreach word,$($(1)),$(if $(filter $(word),$(2)),,$(error $(1)=$(word) is unknown; known are: $(2))))
@@ -52,6 +58,8 @@ $(error TIMEOUT=$(TIMEOUT) is no number of seconds)
 endif
 
 $(call check,DEBUG_KERNEL,no yes)
+$(call check,BUILD,0 1)
+$(call check,BOOT,0 1)
 
 # The clang that Debian 12 calls clang is too old for these kernels
 ifeq ($(LLVM),1)
@@ -71,6 +79,8 @@ fragments := $(wildcard $(configs:%=kernel-overlay/kernel/configs/%.config) \
 here     := $(O)/$(BASE)$(if $(KDIR),-kdir)
 source   := $(here)/source
 tree     := $(here)/src
+# After each patch: a tree and kbuild folders that no other target uses
+prefixes := $(here)/prefixes
 # What is built and run for one kernel: the patched one, or the unpatched base
 flavour  ?= patched
 out      := $(here)/$(ARCH)/$(flavour)$(if $(filter yes,$(DEBUG_KERNEL)),-debug)$(if $(LLVM),-llvm)
@@ -94,7 +104,8 @@ endif
 
 .DEFAULT_GOAL := $(if $(KDIR),apply,help)
 .PHONY: help host fetch patch apply defconfig kernel selftests guest initramfs run rerun report gdb \
-	baseline test check-runner check-verdict refresh checkpatch clean mrproper
+	baseline test check-runner check-verdict refresh checkpatch \
+	check-series format-patch clean mrproper
 
 export help_values
 define help_values
@@ -112,6 +123,10 @@ DEBUG_KERNEL|$(DEBUG_KERNEL)|yes: lockdep, entry and VM checks, DWARF for gdb
 V|$(V)|1 shows commands
 O|$(O)|where this checkout is built
 CACHE|$(CACHE)|tarballs and finished kernels, shared by checkouts
+BUILD|$(BUILD)|check-series: 1 compiles after each patch, in the whole matrix
+BOOT|$(BOOT)|check-series: 1 boots after each patch
+PREFIX||format-patch: how subjects begin, "$(PREFIX)" if not set
+OUT||format-patch: where the mails go, $(OUT) if not set
 endef
 
 help:
@@ -209,6 +224,7 @@ check-rules: selftests
 	@scripts/check-rules Documentation/rseq-abi-modes.rst $(known_tests:%=$(out)/selftests/%)
 
 .PHONY: check-rules
+
 check-verdict:
 	@scripts/check-verdict
 
@@ -225,6 +241,46 @@ refresh:
 
 checkpatch: patch
 	@scripts/check-patches --series $(series) --tree $(tree)
+
+# Fit to be sent: a minute or two. BUILD=1 and BOOT=1 are hours each the first time, on both
+# architectures unless ARCH= is given; what is done is kept, and not done again.
+series_arches := $(if $(filter command%,$(origin ARCH)),$(ARCH),$(known_arches))
+series_steps  := $(if $(filter 1,$(BUILD)),$(series_arches:%=build-prefixes/%) build-elsewhere/) \
+		 $(if $(filter 1,$(BOOT)),$(series_arches:%=boot-prefixes/%))
+
+check-series: fetch
+	@scripts/check-host --program quilt quilt --module ply python3-ply --module git python3-git
+	@scripts/prepare-tree --source $(source) --tree $(tree)
+	@scripts/check-series --series $(series) --source $(source) --tree $(tree)
+	@status=0; \
+	for step in $(series_steps); do \
+		echo "=== $$step"; arch=$${step#*/}; \
+		env -u CROSS_COMPILE $(MAKE) $${step%/*} $${arch:+ARCH=$$arch} || status=1; \
+	done; \
+	exit $$status
+
+# The clang that is asked for, or else the one that "LLVM=1" would be
+clang := $(or $(LLVM),$(if $(shell command -v apt-get),-19,1))
+every_prefix = --series $(series) --source $(source) --tree $(prefixes)/src --cache $(CACHE)
+
+.PHONY: build-prefixes build-elsewhere boot-prefixes
+build-prefixes: fetch
+	@scripts/check-host --llvm $(clang) --program sparse sparse
+	@scripts/build-prefixes $(every_prefix) --work $(prefixes) --llvm $(clang) $(fragments)
+
+build-elsewhere: fetch
+	@scripts/build-elsewhere $(every_prefix) --work $(prefixes) --llvm $(clang)
+
+boot-prefixes: fetch guest
+	@scripts/boot-prefixes $(every_prefix) --build $(abspath $(prefixes))/$(ARCH)-boot \
+		--image $(GUEST_KERNEL_IMAGE) --guest $(guest) --out $(here)/$(ARCH)/boot-prefixes \
+		$(abspath $(fragments))
+
+# Mails for git send-email, with a cover letter, from you as git knows you
+format-patch: fetch
+	@scripts/prepare-tree --source $(source) --tree $(tree)
+	@scripts/format-patches --series $(series) --source $(source) --tree $(tree) --out $(OUT) \
+		--prefix "$(PREFIX)"
 
 clean:
 	rm -rf $(O)

@@ -43,6 +43,10 @@ record_field()
 	sed -n "s/^$2=//p" "$1"
 }
 
+# Files that no kernel is made from: a regular expression for the path in the tree
+# shellcheck disable=SC2034
+not_compiled='^(Documentation|MAINTAINERS|tools/testing/selftests)(/|$)'
+
 # Commits of the scratch tree: nobody's, and the same bits for the same content.
 export GIT_AUTHOR_DATE='2000-01-01T00:00:00Z' GIT_COMMITTER_DATE='2000-01-01T00:00:00Z'
 # shellcheck disable=SC2034
