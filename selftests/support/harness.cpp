@@ -179,6 +179,13 @@ bool holds(Op op, int order)
 
 } /* namespace */
 
+bool deep()
+{
+	static const char *const value = getenv("RSEQ_TEST_DEEP");
+
+	return value && !strcmp(value, "1");
+}
+
 /* ---- Registration ---- */
 
 Fixture::Fixture(const char *fixture_name) : name(fixture_name)

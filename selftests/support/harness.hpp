@@ -28,6 +28,17 @@ namespace selftest {
 
 constexpr unsigned int default_deadline_s = 30;
 
+/*
+ * RSEQ_TEST_DEEP=1 in the environment: cases that count on chance do that many times as much, and
+ * have as many times as long: TEST_F_TIMEOUT(storm, survives, times_if_deep(20)).
+ */
+constexpr unsigned int deep_factor = 30;
+bool deep();
+inline unsigned int times_if_deep(unsigned int count)
+{
+	return deep() ? count * deep_factor : count;
+}
+
 /* ---- What the macros register: lists in the order of definition, no heap ---- */
 
 using Erased = void (*)(void *self, const void *variant);

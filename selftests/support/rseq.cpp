@@ -17,6 +17,7 @@
 
 namespace selftest {
 
+static_assert(offsetof(struct rseq, cpu_id) == RSEQ_CPU_ID_OFFSET);
 static_assert(offsetof(struct rseq, rseq_cs) == RSEQ_CS_OFFSET);
 static_assert(offsetof(section_loads, first) == LOADS_FIRST);
 static_assert(offsetof(section_loads, second) == LOADS_SECOND);

@@ -3,28 +3,6 @@
 
 /* Arguments: %rdi = struct rseq, %rsi, %rdx, %rcx. Only caller-saved registers are used. */
 
-.macro section_enter name
-	leaq	\name\()_cs(%rip), %rax
-	movq	%rax, RSEQ_CS_OFFSET(%rdi)
-\name\()_start:
-.endm
-
-.macro abort_handler label, signature=SECTION_SIGNATURE
-	/* ud1 with the signature as its displacement, so that disassemblers stay in step. */
-	.byte	0x0f, 0xb9, 0x3d
-	.long	\signature
-\label:
-	movl	$1, %eax
-	ret
-.endm
-
-.macro section_leave name
-\name\()_post_commit:
-	xorl	%eax, %eax
-	ret
-	abort_handler \name\()_abort
-.endm
-
 .macro define_double_load name
 section_function \name
 	section_enter \name

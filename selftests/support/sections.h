@@ -27,6 +27,7 @@
 #define WRONG_SIGNATURE		(SECTION_SIGNATURE ^ 0x20)
 
 /* Offsets in struct rseq and in the structures below; rseq.cpp asserts them. */
+#define RSEQ_CPU_ID_OFFSET	4
 #define RSEQ_CS_OFFSET		8
 #define LOADS_FIRST		0
 #define LOADS_SECOND		8
@@ -73,6 +74,12 @@
 	.quad	.L\name\()_name
 	.text
 .endm
+
+#if defined(__x86_64__)
+#include "sections-x86_64.h"
+#else
+#include "sections-arm64.h"
+#endif
 
 #else
 
