@@ -7,7 +7,8 @@
  *       back by then; with rseq_debug=1 at the next event, though no ID changes.
  *
  * Everything happens in forked children, which keep a count of how far they came: dying is not
- * enough, it has to be at that event. The twin of each child writes the right value instead.
+ * enough, it has to be at that event. The twin of each child writes the right value instead. Only
+ * the children of handler_finds_the_new_ids handle SIGSEGV.
  */
 #include "harness.hpp"
 #include "rseq.hpp"
@@ -36,6 +37,11 @@ struct {
 	volatile bool changed;		/* by the time of the signal */
 	volatile unsigned int hits;
 	volatile unsigned int hits_changed;
+
+	/* SIGSEGV, and what it found. */
+	const Area *area;
+	volatile unsigned int segv_hits;
+	std::uint32_t cpu_id_start, cpu_id;
 } handler_state;
 
 void count_hit(int, siginfo_t *, void *)
@@ -43,6 +49,13 @@ void count_hit(int, siginfo_t *, void *)
 	handler_state.hits = handler_state.hits + 1;
 	if (handler_state.changed)
 		handler_state.hits_changed = handler_state.hits_changed + 1;
+}
+
+void look_at_ids(int, siginfo_t *, void *)
+{
+	handler_state.segv_hits = handler_state.segv_hits + 1;
+	handler_state.cpu_id_start = handler_state.area->cpu_id_start();
+	handler_state.cpu_id = handler_state.area->cpu_id();
 }
 
 struct Field {
@@ -227,6 +240,36 @@ TEST_F(id_tamper, dies_when_moved_in_v2)
 		self->progress->tid = own_tid();
 		change_and_migrate(self, [&] { self->mover.wait(self->mover.request()); });
 	});
+}
+
+/* SIGSEGV can be handled. The handler, and what follows, must not run with the IDs from before. */
+TEST_F(id_tamper, handler_finds_the_new_ids)
+{
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_NO_FAILURE(open(self, variant, false));
+	ASSERT_EQ(handle_signal(SIGSEGV, look_at_ids), 0);
+	handler_state.area = &self->rseq.area;
+	for (const Field &field : fields) {
+		Context context("%s written", field.name);
+
+		EXPECT_SURVIVAL({
+			pass_same_cpu_events(self);
+			self->rseq.area.set_word(field.offset,
+						 ~self->rseq.area.word(field.offset));
+			pin(self->other);
+			EXPECT_EQ(handler_state.segv_hits, is_v2(variant->mode));
+			if (is_v2(variant->mode)) {
+				EXPECT_EQ(handler_state.cpu_id_start, self->other);
+				EXPECT_EQ(handler_state.cpu_id, self->other);
+			}
+			expect_right_ids(self, self->other);
+			/* And that was that. */
+			pin(self->cpu);
+			EXPECT_EQ(handler_state.segv_hits, is_v2(variant->mode));
+			expect_right_ids(self, self->cpu);
+		});
+	}
 }
 
 /* ---- Debug mode: the next event, whatever it is ---- */

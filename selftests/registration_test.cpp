@@ -73,6 +73,28 @@ void expect_refusal(const Area &area, std::uint32_t length, int flags, int wante
 	EXPECT_EQ(sys_rseq(area.get(), length, RSEQ_FLAG_UNREGISTER, SECTION_SIGNATURE), EINVAL);
 }
 
+/* The page below the first address that the kernel does not give to anybody, or nullptr. */
+unsigned char *map_last_page(std::size_t size)
+{
+	/* 2^n is where user space ends, for the n of some configuration; x86 leaves one page out. */
+	for (unsigned int bits : { 56, 52, 48, 47, 42, 39 }) {
+		for (unsigned int pages : { 1, 2 }) {
+			void *wanted = reinterpret_cast<void *>((1UL << bits) - pages * size);
+			void *page = mmap(wanted, size, PROT_READ | PROT_WRITE,
+					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+			if (page == wanted)
+				return static_cast<unsigned char *>(page);
+			if (page != MAP_FAILED)
+				munmap(page, size);
+			/* Somebody is there already: the stack, for example. */
+			else if (errno == EEXIST)
+				return nullptr;
+		}
+	}
+	return nullptr;
+}
+
 } /* namespace */
 
 /* ---- Length, alignment and the flag, of a thread that is not registered ---- */
@@ -212,6 +234,28 @@ TEST_F(registration, at_the_end_of_the_memory)
 	ASSERT_EQ(area.map(self->request.length, self->request.align, Area::Place::at_end), 0);
 	expect_service(area, self->request.length, self->request.flags, SECTION_SIGNATURE,
 		       service_of(variant->mode));
+}
+
+/* Behind the area is the kernel's part of the address space, or nothing. */
+TEST_F(registration, at_the_end_of_user_space)
+{
+	const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+	unsigned char *page = map_last_page(size);
+
+	if (!page)
+		SKIP("no page at the end of user space");
+
+	const std::uint32_t align = self->request.align;
+	const std::uint32_t room = (self->request.length + align - 1) / align * align;
+	auto *area = reinterpret_cast<struct rseq *>(page + size - room);
+	const volatile std::uint32_t *cpu_id = &area->cpu_id;
+
+	note("area at %p", static_cast<void *>(area));
+	ASSERT_EQ(sys_rseq(area, self->request.length, self->request.flags, SECTION_SIGNATURE), 0);
+	EXPECT_EQ(*cpu_id, location().cpu);
+	EXPECT_EQ(sys_rseq(area, self->request.length, RSEQ_FLAG_UNREGISTER, SECTION_SIGNATURE),
+		  0);
+	EXPECT_EQ(*cpu_id, RSEQ_CPU_ID_UNINITIALIZED);
 }
 
 TEST_F(registration, any_signature)

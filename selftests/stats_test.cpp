@@ -38,7 +38,7 @@ FIXTURE(stats) {
 	/* Not there means that nothing can be found out: a failure, not a skip. */
 	void expect_counters()
 	{
-		for (const char *name : { "regv1", "regv2", "kids", "ksys" }) {
+		for (const char *name : { "regv1", "regv2", "badids", "badsys" }) {
 			Context context("counter %s", name);
 
 			EXPECT_GE(before.value(name), 0);
@@ -80,8 +80,8 @@ TEST_F(stats, counts_registrations)
 	EXPECT_GE(self->increase(own), registrations);
 	EXPECT_LT(self->increase(own), registrations + noise);
 	EXPECT_LT(self->increase(other), noise);
-	EXPECT_LT(self->increase("kids"), noise);
-	EXPECT_LT(self->increase("ksys"), noise);
+	EXPECT_LT(self->increase("badids"), noise);
+	EXPECT_LT(self->increase("badsys"), noise);
 }
 
 TEST_F(stats, refused_registrations_do_not_count)
@@ -140,11 +140,11 @@ cpu_set_t only(int cpu)
 } /* namespace */
 
 /* R4: the twin in v1 does the same, lives, and is not counted. */
-TEST_F(stats, changed_ids_count_as_kids)
+TEST_F(stats, changed_ids_are_counted)
 {
 	Area &area = self->rseq.area;
 
-	expect_kills(self, variant, "kids", "ksys", [&] {
+	expect_kills(self, variant, "badids", "badsys", [&] {
 		Ids wrong = area.ids();
 
 		wrong.cpu_id_start ^= 0x80000000;
@@ -154,11 +154,11 @@ TEST_F(stats, changed_ids_count_as_kids)
 }
 
 /* R5, without debug mode: the IDs change during the system call. */
-TEST_F(stats, system_call_in_section_counts_as_ksys)
+TEST_F(stats, system_call_in_section_is_counted)
 {
 	const cpu_set_t target = only(cpu_at(0));
 
-	expect_kills(self, variant, "ksys", "kids", [&] {
+	expect_kills(self, variant, "badsys", "badids", [&] {
 		system_call(self->rseq.area.get(), __NR_sched_setaffinity, 0, sizeof(target),
 			    reinterpret_cast<long>(&target));
 	});

@@ -9,12 +9,15 @@
  *
  * The twin makes the same call with the same rseq_cs, but outside of the section.
  */
+#include "files.hpp"
 #include "harness.hpp"
 #include "rseq.hpp"
 #include "sched.hpp"
 #include "sections.h"
 
 #include <csignal>
+#include <cstdio>
+#include <cstring>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -111,6 +114,31 @@ struct Affinity {
 	cpu_set_t set;
 };
 
+/* What the kernel takes for the size of a signal set, which is less than that of sigset_t. */
+constexpr long kernel_sigset_size = 8;
+
+/* A child that wants to be woken up by a signal. */
+struct Sleeper {
+	volatile pid_t pid, tid;
+	volatile bool moves;
+};
+
+/* Asleep in a system call: the state after the name, which may hold anything, in parentheses. */
+void wait_until_asleep(pid_t tid)
+{
+	char path[64], text[512];
+	std::size_t used = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	while (!read_file(path, text, sizeof(text), &used)) {
+		const char *name_end = strrchr(text, ')');
+
+		if (name_end && name_end[1] == ' ' && name_end[2] == 'S')
+			return;
+		cpu_relax();
+	}
+}
+
 } /* namespace */
 
 TEST_F(syscall_in_cs, dies_in_debug_mode)
@@ -181,6 +209,59 @@ TEST_F(syscall_in_cs, dies_on_migration_in_v2)
 		else
 			EXPECT_SURVIVAL({ migrate(); });
 		EXPECT_SURVIVAL({ stay(); });
+	}
+}
+
+/*
+ * The call is interrupted by a signal. On the way to the handler the section has to be looked at:
+ * later, the instruction pointer is that of the handler.
+ */
+TEST_F(syscall_in_cs, dies_on_migration_with_signal_in_v2)
+{
+	Shared<Sleeper> sleeper;
+	auto wake = [sleeper = &*sleeper, cpu = self->other](std::uint32_t) {
+		wait_until_asleep(sleeper->tid);
+		if (sleeper->moves)
+			pin(cpu, sleeper->tid);
+		send_signal(sleeper->pid, sleeper->tid, SIGUSR1);
+	};
+	sigset_t blocked, none;
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	sigemptyset(&none);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGUSR1);
+	ASSERT_EQ(self->mover.start_process(self->other, wake), 0);
+	ASSERT_NO_FAILURE(open(self, variant, false));
+	ASSERT_EQ(handle_signal(SIGUSR1, look), 0);
+	ASSERT_EQ(sigprocmask(SIG_BLOCK, &blocked, nullptr), 0);
+	handler_state.area = &self->rseq.area;
+
+	/* True if it was the signal that ended the section. */
+	auto sleep = [&](bool moves) {
+		int aborted;
+
+		sleeper->pid = getpid();
+		sleeper->tid = own_tid();
+		sleeper->moves = moves;
+		self->mover.request();
+		/* Aborted by an interrupt before the call, there was no signal. */
+		do {
+			aborted = self->call_inside(__NR_rt_sigsuspend, address(&none),
+						    kernel_sigset_size);
+		} while (!handler_state.hits);
+		EXPECT_EQ(handler_state.hits, 1);
+		EXPECT_EQ(self->rseq.area.cpu_id(), moves ? self->other : self->cpu);
+		return aborted;
+	};
+
+	for (unsigned int i = 0; i < wanted_rounds; i++) {
+		if (is_v2(variant->mode))
+			EXPECT_DEATH(SIGSEGV, { sleep(true); });
+		else
+			EXPECT_SURVIVAL({ EXPECT_EQ(sleep(true), 1); });
+		EXPECT_SURVIVAL({ sleep(false); });
 	}
 }
 
