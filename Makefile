@@ -22,7 +22,8 @@ BASE     ?= 6.19
 KDIR     ?=
 O        ?= build
 NR_CPUS  ?= 4
-TIMEOUT  ?= 600
+DEEP     ?= no
+TIMEOUT  ?= $(if $(filter yes,$(DEEP)),3600,600)
 TESTS    ?= $(known_tests)
 TEST     ?=
 V        ?= 0
@@ -60,10 +61,13 @@ endif
 $(call check,DEBUG_KERNEL,no yes)
 $(call check,BUILD,0 1)
 $(call check,BOOT,0 1)
+$(call check,DEEP,no yes)
 
 # The clang that Debian 12 calls clang is too old for these kernels
 ifeq ($(LLVM),1)
 override LLVM := $(if $(shell command -v apt-get),-19,1)
+# kbuild would be given the word from the command line otherwise
+MAKEOVERRIDES := $(filter-out LLVM=%,$(MAKEOVERRIDES))
 endif
 
 include qemu-images/$(ARCH).mk
@@ -87,7 +91,8 @@ out      := $(here)/$(ARCH)/$(flavour)$(if $(filter yes,$(DEBUG_KERNEL)),-debug)
 kernel   := $(out)/kernel
 image    := $(kernel)/$(notdir $(GUEST_KERNEL_IMAGE))
 guest    := $(here)/$(ARCH)/guest
-rundir   ?= $(out)/run-$(NR_CPUS)cpu
+deep     := $(filter yes,$(DEEP))
+rundir   ?= $(out)/run-$(NR_CPUS)cpu$(deep:yes=-deep)
 
 ifeq ($(flavour),base)
 subset   := --count 0
@@ -104,7 +109,7 @@ endif
 
 .DEFAULT_GOAL := $(if $(KDIR),apply,help)
 .PHONY: help host fetch patch apply defconfig kernel selftests guest initramfs run rerun report gdb \
-	baseline test check-runner check-verdict refresh checkpatch \
+	baseline kselftest test check-runner check-verdict refresh checkpatch \
 	check-series format-patch clean mrproper
 
 export help_values
@@ -118,6 +123,7 @@ TEST|$(TEST)|one case, as the verdict prints it: program/fixture.variant.case
 NR_CPUS|$(NR_CPUS)|of the guest, 1 to 8
 CMDLINE|$(CMDLINE)|more words for the guest's kernel, e.g. rseq_debug=1
 TIMEOUT|$(TIMEOUT)|seconds for a guest
+DEEP|$(DEEP)|yes: the parts that count on chance, 30 times as long
 LLVM|$(LLVM)|empty: GCC; 1 or a suffix like -19: clang
 DEBUG_KERNEL|$(DEBUG_KERNEL)|yes: lockdep, entry and VM checks, DWARF for gdb
 V|$(V)|1 shows commands
@@ -170,7 +176,7 @@ guest: host
 
 initramfs: selftests guest
 	@scripts/make-plan --out $(out)/plan --deadline $(DEADLINE) $(if $(TEST),--case $(TEST)) \
-		--programs $(out)/selftests -- $(TESTS)
+		$(if $(deep),--deep) --programs $(out)/selftests -- $(TESTS)
 	@scripts/make-initramfs --out $(out)/initramfs.cpio --init $(guest)/init --plan $(out)/plan \
 		--tests $(TESTS:%=$(out)/selftests/%)
 
@@ -225,6 +231,22 @@ check-rules: selftests
 
 .PHONY: check-rules
 
+# The rseq programs of the patched tree itself, with each kind of registration; also in the kernel
+# of flavour=base
+ksft     := $(here)/$(ARCH)/kselftest
+ksft_run := $(out)/run-kselftest$(deep:yes=-deep)
+kselftest: kernel guest
+	@$(MAKE) patch
+	@scripts/build-kselftest --tree $(tree) --out $(ksft) \
+		--headers $(here)/$(ARCH)/$(patsubst $(flavour)%,patched%,$(notdir $(out)))/kernel/include
+	@scripts/make-kselftest-plan --out $(ksft)/plan --programs $(ksft)/bin \
+		--deadline $(DEADLINE) $(if $(deep),--deep)
+	@scripts/make-initramfs --out $(ksft)/initramfs.cpio --init $(guest)/init \
+		--plan $(ksft)/plan --tests $(ksft)/bin
+	@scripts/run-qemu --kernel $(image) --initrd $(ksft)/initramfs.cpio --out $(ksft_run) \
+		--cpus $(NR_CPUS) --timeout $(TIMEOUT) $(if $(CMDLINE),--append '$(CMDLINE)')
+	@scripts/verdict $(ksft_run)
+
 check-verdict:
 	@scripts/check-verdict
 
@@ -234,7 +256,7 @@ check-runner: check-verdict kernel guest
 
 # Everything. The closing line counts all guests.
 test:
-	@env -u CROSS_COMPILE scripts/run-all --out $(O)
+	@env -u CROSS_COMPILE scripts/run-all --out $(O) $(if $(deep),--deep)
 
 refresh:
 	@scripts/refresh-series --series $(series) --tree $(tree)

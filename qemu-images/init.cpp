@@ -3,8 +3,11 @@
  * PID 1 of a guest: run the programs of /tests/plan one after the other, write what they say and
  * how they end as KTAP to the virtio-serial port "results", and power off.
  *
- *	/tests/plan	<name> <deadline in seconds> <absolute path> [argument...]
+ *	/tests/plan	<name> <deadline in seconds> [option...] <absolute path> [argument...]
  *			one program a line; empty lines and lines that begin with # do not count
+ *
+ *	NAME=value	an option: this is in the environment of the program
+ *	plain		an option: what the program prints is not KTAP, its exit status says all
  *
  * There is no shell here and no word of the kernel command line has a meaning here.
  *
@@ -18,6 +21,7 @@
  *	[no newline] ...	the last line of a program that exited has no newline
  *	# cut off: ...		the same where the program was killed: it could not help it
  *	# stderr: ...		every line of stderr that is not a diagnostic already
+ *	# stdout: ...		every line of stdout of a plain program
  *
  * A diagnostic ("# ...") stays one, whatever its bytes are.
  *
@@ -52,9 +56,10 @@ namespace {
 
 constexpr size_t line_limit = 4096;		/* longer lines are broken into marked pieces */
 constexpr size_t output_limit = 16 << 20;	/* of one program; keeps the host's disk */
-constexpr size_t plan_limit = 64 << 10;
-constexpr size_t max_programs = 256;
+constexpr size_t plan_limit = 256 << 10;
+constexpr size_t max_programs = 1024;
 constexpr size_t max_args = 32;
+constexpr size_t max_variables = 8;
 constexpr int64_t grace_ms = 3000;		/* for children killed but not waited for */
 constexpr int64_t patience_ms = 10000;		/* for what the kernel owes: a port, a death */
 
@@ -271,7 +276,9 @@ bool put_escaped(string_view s, bool dry_run = false)
 
 class Stream {
 public:
-	void start(int pipe_fd, bool is_stderr);
+	enum class Kind { ktap, log, plain };
+
+	void start(int pipe_fd, Kind what);
 	size_t read_some();
 	void end(bool killed);
 
@@ -282,7 +289,7 @@ private:
 
 	void emit(Piece piece);
 
-	bool error_stream;
+	Kind kind;
 	bool continued;			/* a piece of this line is out already ... */
 	bool diagnostic;		/* ... and it was a diagnostic */
 	size_t len;
@@ -291,10 +298,10 @@ private:
 
 Stream out, err;
 
-void Stream::start(int pipe_fd, bool is_stderr)
+void Stream::start(int pipe_fd, Kind what)
 {
 	fd = pipe_fd;
-	error_stream = is_stderr;
+	kind = what;
 	continued = false;
 	len = 0;
 }
@@ -306,14 +313,15 @@ void Stream::emit(Piece piece)
 	if (!continued) {
 		const size_t first = text.find_first_not_of(" \t");
 
-		diagnostic = first != text.npos && text[first] == '#';
+		/* Of what is not KTAP, some may look like it: totals, for example. */
+		diagnostic = kind != Kind::plain && first != text.npos && text[first] == '#';
 	}
 	results.put("  ");
 	if (diagnostic) {
 		if (continued)
 			results.put("# [overlong] ");
-	} else if (error_stream) {
-		results.put("# stderr: ");
+	} else if (kind != Kind::ktap) {
+		results.put(kind == Kind::log ? "# stderr: " : "# stdout: ");
 	} else if (piece == Piece::cut_off) {
 		results.put("# cut off: ");
 	} else if (continued || piece == Piece::part) {
@@ -429,8 +437,11 @@ template <typename F> unsigned int for_each_process(F f)
 
 struct Program {
 	char *name;
+	char *variables[max_variables];	/* NAME=value */
+	size_t n_variables;
 	char *argv[max_args + 2];	/* path, arguments, null pointer */
 	int deadline;
+	bool plain;
 };
 
 Program programs[max_programs];
@@ -494,12 +505,38 @@ void clear_out(const Program &program)
 	reap(-1, &status);
 }
 
+/* Of NAME=value */
+string_view variable_name(string_view variable)
+{
+	return variable.substr(0, variable.find('='));
+}
+
+bool sets(const Program &program, string_view name)
+{
+	for (size_t i = 0; i < program.n_variables; i++)
+		if (variable_name(program.variables[i]) == name)
+			return true;
+	return false;
+}
+
+/* The environment of a program: what the plan says, and what it does not replace of the rest. */
+char *const *environment_of(const Program &program)
+{
+	static char defaults[][32] = { "PATH=/tests:/bin", "HOME=/tmp", "LC_ALL=C", "TERM=dumb" };
+	static char *environment[max_variables + std::size(defaults) + 1];
+	size_t n = 0;
+
+	for (size_t i = 0; i < program.n_variables; i++)
+		environment[n++] = program.variables[i];
+	for (char *variable : defaults)
+		if (!sets(program, variable_name(variable)))
+			environment[n++] = variable;
+	environment[n] = nullptr;
+	return environment;
+}
+
 [[noreturn]] void exec_program(const Program &program, int in, int to_out, int to_err, int report)
 {
-	static char *const environment[] = {
-		const_cast<char *>("PATH=/tests:/bin"), const_cast<char *>("HOME=/tmp"),
-		const_cast<char *>("LC_ALL=C"), const_cast<char *>("TERM=dumb"), nullptr,
-	};
 	const rlimit no_core = { 0, 0 };
 	sigset_t none;
 
@@ -507,7 +544,7 @@ void clear_out(const Program &program)
 	if (!setpgid(0, 0) && dup2(in, 0) == 0 && dup2(to_out, 1) == 1 && dup2(to_err, 2) == 2 &&
 	    !chdir("/tmp") && !setrlimit(RLIMIT_CORE, &no_core) &&
 	    !sigprocmask(SIG_SETMASK, &none, nullptr))
-		execve(program.argv[0], program.argv, environment);
+		execve(program.argv[0], program.argv, environment_of(program));
 
 	const int error = errno;
 
@@ -547,8 +584,8 @@ void run(const Program &program, size_t number)
 	close(report[0]);
 	if (fcntl(out_pipe[0], F_SETFL, O_NONBLOCK) || fcntl(err_pipe[0], F_SETFL, O_NONBLOCK))
 		fatal_errno("prepare the output of", program.name);
-	out.start(out_pipe[0], false);
-	err.start(err_pipe[0], true);
+	out.start(out_pipe[0], program.plain ? Stream::Kind::plain : Stream::Kind::ktap);
+	err.start(err_pipe[0], Stream::Kind::log);
 
 	while (!ended) {
 		bytes += take_in(deadline, pid, &ended, &status);
@@ -650,6 +687,35 @@ char *next_word(char **rest)
 	return nullptr;
 }
 
+/* True if the word is an option, which stands before the path. */
+bool add_option(Program &p, char *word, unsigned int line)
+{
+	constexpr char variable_chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					  "0123456789_";
+	const string_view text(word);
+
+	if (text == "plain") {
+		if (p.plain)
+			fatal("%s:%u: plain is there twice", plan_path, line);
+		p.plain = true;
+		return true;
+	}
+	if (text[0] == '/' || text.find('=') == text.npos)
+		return false;
+
+	const string_view name = variable_name(text);
+
+	if (name.empty() || (name[0] >= '0' && name[0] <= '9') ||
+	    name.find_first_not_of(variable_chars) != name.npos)
+		fatal("%s:%u: %s does not set a variable", plan_path, line, word);
+	if (sets(p, name))
+		fatal("%s:%u: %.*s is set twice", plan_path, line, int(name.size()), name.data());
+	if (p.n_variables == max_variables)
+		fatal("%s:%u: more than %zu variables", plan_path, line, max_variables);
+	p.variables[p.n_variables++] = word;
+	return true;
+}
+
 void add_program(char *text, unsigned int line)
 {
 	constexpr char name_chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -666,13 +732,15 @@ void add_program(char *text, unsigned int line)
 	char *deadline = next_word(&text);
 
 	while (char *word = next_word(&text)) {
+		if (!args && add_option(p, word, line))
+			continue;
 		if (args == max_args + 1)
 			fatal("%s:%u: more than %zu arguments", plan_path, line, max_args);
 		p.argv[args++] = word;
 	}
 	p.argv[args] = nullptr;
 	if (!args)
-		fatal("%s:%u: not <name> <deadline> <path> [argument...]", plan_path, line);
+		fatal("%s:%u: not <name> <deadline> [option...] <path> [argument...]", plan_path, line);
 	if (strlen(p.name) > name_limit || p.name[strspn(p.name, name_chars)] ||
 	    !strncmp(p.name, "guest.", 6))
 		fatal("%s:%u: not a name for a program", plan_path, line);
