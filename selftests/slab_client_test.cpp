@@ -32,8 +32,6 @@ using slab::Slabs;
 
 namespace {
 
-constexpr unsigned int deadline_s = 30;
-
 /*
  * Of all threads. On unpatched 6.19.11 an object is there twice after 57 to 4862 of them, in the
  * middle after 150 to 1370. Counted in 300 runs: three variants, each 25 times in guests with 1
@@ -635,7 +633,7 @@ void push_and_pop(const Settings &settings)
 
 } /* namespace */
 
-TEST_F_TIMEOUT(slab_client, keeps_every_object, times_if_deep(deadline_s))
+TEST_F_TIMEOUT(slab_client, keeps_every_object, times_if_deep(default_deadline_s))
 {
 	/* Somebody has to be left who turns it off again. */
 	if (variant->debug)
@@ -687,7 +685,7 @@ FIXTURE_VARIANT(slab_neighbour) { Mode mode; };
 FIXTURE_VARIANT_ADD(slab_neighbour, v2_size) { .mode = Mode::v2_size };
 FIXTURE_VARIANT_ADD(slab_neighbour, v2_flag) { .mode = Mode::v2_flag };
 
-TEST_F_TIMEOUT(slab_neighbour, neither_disturbs_the_other, times_if_deep(deadline_s))
+TEST_F_TIMEOUT(slab_neighbour, neither_disturbs_the_other, times_if_deep(default_deadline_s))
 {
 	const Request request = request_for(variant->mode);
 	const unsigned int count = std::min(static_cast<unsigned int>(nr_cpus()), max_neighbours);

@@ -24,8 +24,6 @@ using namespace selftest;
 
 namespace {
 
-constexpr unsigned int deadline_s = 30;
-
 constexpr unsigned int nr_workers = 2;
 constexpr unsigned int nodes_each = 8;
 /* Of each worker. One that was disturbed that often has had enough, aborts or not. */
@@ -487,29 +485,29 @@ void survive(const Params *variant, Disturbance disturbance)
 } /* namespace */
 
 /* Two threads on one CPU that use the same data. */
-TEST_F_TIMEOUT(two_libraries, preemption, times_if_deep(deadline_s))
+TEST_F_TIMEOUT(two_libraries, preemption, times_if_deep(default_deadline_s))
 {
 	survive(variant, Disturbance::preemption);
 }
 
-TEST_F_TIMEOUT(two_libraries, migration, times_if_deep(deadline_s))
+TEST_F_TIMEOUT(two_libraries, migration, times_if_deep(default_deadline_s))
 {
 	survive(variant, Disturbance::migration);
 }
 
 /* Each signal finds the thread in one library and uses the other. */
-TEST_F_TIMEOUT(two_libraries, signals, times_if_deep(deadline_s))
+TEST_F_TIMEOUT(two_libraries, signals, times_if_deep(default_deadline_s))
 {
 	survive(variant, Disturbance::signals);
 }
 
 /* What is added on a CPU is taken by another one. */
-TEST_F_TIMEOUT(two_libraries, membarrier, times_if_deep(deadline_s))
+TEST_F_TIMEOUT(two_libraries, membarrier, times_if_deep(default_deadline_s))
 {
 	survive(variant, Disturbance::membarrier);
 }
 
-TEST_F_TIMEOUT(two_libraries, everything, times_if_deep(deadline_s))
+TEST_F_TIMEOUT(two_libraries, everything, times_if_deep(default_deadline_s))
 {
 	survive(variant, Disturbance::everything);
 }

@@ -26,7 +26,7 @@
 
 namespace selftest {
 
-constexpr unsigned int default_deadline_s = 30;
+constexpr unsigned int default_deadline_s = 60;
 
 /*
  * RSEQ_TEST_DEEP=1 in the environment: cases that count on chance do that many times as much, and
