@@ -47,6 +47,51 @@ void look_and_open(int, siginfo_t *, void *ucontext)
 	__atomic_store_n(&handler_state.gate->open, handler_state.ticket, __ATOMIC_RELAXED);
 }
 
+/* The section that a handler runs, and what the handler of the next signal found in it. */
+struct {
+	struct section_gate gate;
+	volatile unsigned int hits;
+	std::uintptr_t ip;
+	std::uint64_t rseq_cs;
+	int aborted;
+	Switches before, after;
+} inner;
+
+void look_and_open_inner(int, siginfo_t *, void *ucontext)
+{
+	inner.ip = interrupted_ip(ucontext);
+	inner.rseq_cs = handler_state.area->rseq_cs();
+	inner.hits = inner.hits + 1;
+	__atomic_store_n(&inner.gate.open, inner.gate.entered, __ATOMIC_RELAXED);
+}
+
+/* SIGALRM for the thread, and once more for the section that is run here. */
+void run_section_in_handler(int sig, siginfo_t *info, void *ucontext)
+{
+	const std::uint32_t ticket = inner.gate.entered + 1;
+	const unsigned int hits = inner.hits;
+
+	look_and_open(sig, info, ucontext);
+	handle_signal(SIGALRM, look_and_open_inner);
+	arm_timer(timer_us);
+	inner.before = switches();
+	inner.aborted = gated(handler_state.area->get(), &inner.gate, ticket);
+	inner.after = switches();
+	spin_until([&] { return inner.hits != hits; });
+}
+
+alignas(16) char alternate_stack[64 * 1024];
+bool on_alternate_stack;
+
+void look_from_alternate_stack(int sig, siginfo_t *info, void *ucontext)
+{
+	auto frame = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+	auto stack = reinterpret_cast<std::uintptr_t>(alternate_stack);
+
+	on_alternate_stack = frame - stack < sizeof(alternate_stack);
+	look_and_open(sig, info, ucontext);
+}
+
 std::uintptr_t address(const char *label)
 {
 	return reinterpret_cast<std::uintptr_t>(label);
@@ -257,6 +302,52 @@ TEST_F(cs_abort, signal_by_timer_inside)
 	expect_aborts(self, [&](std::uint32_t ticket, bool *aborted) {
 		return signal_round(self, ticket, aborted, [] { return arm_timer(timer_us) == 0; });
 	});
+}
+
+TEST_F(cs_abort, signal_on_alternate_stack_inside)
+{
+	const stack_t stack = { alternate_stack, 0, sizeof(alternate_stack) };
+
+	ASSERT_NO_FAILURE(open(self, variant));
+	ASSERT_EQ(sigaltstack(&stack, nullptr), 0);
+	ASSERT_EQ(handle_signal(SIGALRM, look_from_alternate_stack, SA_ONSTACK), 0);
+	STEP("waiting inside of a section for the timer");
+	expect_aborts(self, [&](std::uint32_t ticket, bool *aborted) {
+		on_alternate_stack = false;
+
+		bool clean = signal_round(self, ticket, aborted, [] {
+			return arm_timer(timer_us) == 0;
+		});
+
+		EXPECT_TRUE(on_alternate_stack);
+		return clean;
+	});
+}
+
+/* A section in the handler of one signal, which the next one hits. Both sections are aborted. */
+TEST_F(cs_abort, nested_signal_inside)
+{
+	unsigned int nested = 0;
+
+	ASSERT_NO_FAILURE(open(self, variant));
+	STEP("waiting inside of sections for the timer");
+	expect_aborts(self, [&](std::uint32_t ticket, bool *aborted) {
+		EXPECT_EQ(handle_signal(SIGALRM, run_section_in_handler, SA_NODEFER), 0);
+
+		bool clean = signal_round(self, ticket, aborted, [] {
+			return arm_timer(timer_us) == 0;
+		});
+
+		if (!clean || inner.before != inner.after ||
+		    (inner.ip != address(gated_abort) && !in_gated(inner.ip)))
+			return false;
+		nested++;
+		EXPECT_EQ(inner.ip, address(gated_abort));
+		EXPECT_EQ(inner.rseq_cs, 0);
+		EXPECT_EQ(inner.aborted, 1);
+		return true;
+	});
+	EXPECT_GT(nested, 0);
 }
 
 TEST_F(cs_abort, signal_from_other_cpu_inside)

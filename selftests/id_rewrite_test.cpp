@@ -43,6 +43,37 @@ void look_at_ids(int, siginfo_t *, void *)
 	handler_state.hits = handler_state.hits + 1;
 }
 
+/* What a handler saw first that has raised the next signal, with a poison of its own for it. */
+struct {
+	Area *area;
+	Ids poison;
+	int signals[2];		/* in turn */
+	unsigned int levels, entered;
+	Ids seen[4];
+} nesting;
+
+void look_and_raise(int, siginfo_t *, void *)
+{
+	nesting.seen[nesting.entered++] = nesting.area->ids();
+	if (nesting.entered == nesting.levels)
+		return;
+	nesting.area->set_ids(nesting.poison);
+	send_signal(getpid(), own_tid(), nesting.signals[nesting.entered % 2]);
+}
+
+alignas(16) char alternate_stack[64 * 1024];
+bool on_alternate_stack;
+
+void look_from_alternate_stack(int sig, siginfo_t *info, void *ucontext)
+{
+	look_at_ids(sig, info, ucontext);
+
+	auto frame = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+	auto stack = reinterpret_cast<std::uintptr_t>(alternate_stack);
+
+	on_alternate_stack = frame - stack < sizeof(alternate_stack);
+}
+
 /* One poison, different in every field; the bits added are above every CPU and node number. */
 Ids poison_ids(std::uint32_t value)
 {
@@ -285,6 +316,76 @@ TEST_F(id_rewrite, signal_from_other_cpu_in_user_space)
 			poison_for_handler(self);
 			self->agent.request();
 		});
+	});
+}
+
+namespace {
+
+/* From handler to handler; *seen is what one of them found that the others did not, if any. */
+bool nesting_round(Self *self, Ids *seen, int next)
+{
+	Switches before = switches();
+
+	nesting.area = &self->rseq.area;
+	nesting.poison = self->poison;
+	nesting.signals[0] = SIGUSR1;
+	nesting.signals[1] = next;
+	nesting.levels = sizeof(nesting.seen) / sizeof(nesting.seen[0]);
+	nesting.entered = 0;
+	self->write_poison();
+	send_signal(getpid(), own_tid(), SIGUSR1);
+
+	*seen = nesting.seen[0];
+	for (unsigned int i = 1; i < nesting.levels && *seen == nesting.seen[0]; i++)
+		*seen = nesting.seen[i];
+	EXPECT_EQ(nesting.entered, nesting.levels);
+	return switches() == before;
+}
+
+} /* namespace */
+
+TEST_F(id_rewrite, signal_in_handler_of_other_signal)
+{
+	ASSERT_NO_FAILURE(open(self, variant));
+	ASSERT_EQ(handle_signal(SIGUSR1, look_and_raise, SA_NODEFER), 0);
+	ASSERT_EQ(handle_signal(SIGUSR2, look_and_raise, SA_NODEFER), 0);
+	STEP("raising signals in handlers");
+	expect_rewrite(self, variant, [&](Ids *seen) {
+		return nesting_round(self, seen, SIGUSR2);
+	});
+}
+
+TEST_F(id_rewrite, signal_in_handler_of_same_signal)
+{
+	ASSERT_NO_FAILURE(open(self, variant));
+	ASSERT_EQ(handle_signal(SIGUSR1, look_and_raise, SA_NODEFER), 0);
+	STEP("raising a signal in its handler");
+	expect_rewrite(self, variant, [&](Ids *seen) {
+		return nesting_round(self, seen, SIGUSR1);
+	});
+}
+
+TEST_F(id_rewrite, signal_on_alternate_stack)
+{
+	const stack_t stack = { alternate_stack, 0, sizeof(alternate_stack) };
+
+	ASSERT_NO_FAILURE(open(self, variant));
+	ASSERT_EQ(sigaltstack(&stack, nullptr), 0);
+	ASSERT_EQ(handle_signal(SIGALRM, look_from_alternate_stack, SA_ONSTACK), 0);
+	STEP("waiting in user space for the timer");
+	expect_rewrite(self, variant, [&](Ids *seen) {
+		on_alternate_stack = false;
+
+		bool clean = signal_round(self, seen, [&] {
+			unsigned int hits = handler_state.hits;
+
+			arm_timer(timer_us);
+			self->write_poison();
+			handler_state.poisoned = handler_state.hits == hits;
+		});
+
+		EXPECT_TRUE(on_alternate_stack);
+		return clean;
 	});
 }
 

@@ -24,6 +24,8 @@ namespace {
 
 constexpr unsigned int max_rounds = 50;
 constexpr long timer_us = 1000;
+/* Where nothing has to happen before it. */
+constexpr long soon_us = 50;
 
 /* How far a child came. */
 enum Step : std::uint32_t { started, changed, same_cpu_passed, event_passed };
@@ -86,6 +88,8 @@ FIXTURE(id_tamper) {
 	std::uint32_t value = 0;
 	bool restore = false;
 
+	bool has_rival = false;
+
 	void reach(Step step) { progress->step = step; }
 	std::uint32_t stored() const { return rseq.area.word(field.offset); }
 	void store(std::uint32_t word) { rseq.area.set_word(field.offset, word); }
@@ -103,7 +107,10 @@ namespace {
 using Self = id_tamper_data;
 using Params = id_tamper_variant;
 
-void open(Self *self, const Params *variant, bool debug)
+/* Children that are to die of something else do without the rival. */
+enum class Rival { yes, no };
+
+void open(Self *self, const Params *variant, bool debug, Rival rival = Rival::yes)
 {
 	const char *missing = self->debug.set(debug);
 
@@ -113,7 +120,9 @@ void open(Self *self, const Params *variant, bool debug)
 	}
 	ASSERT_EQ(handle_signal(SIGUSR1, count_hit), 0);
 	ASSERT_EQ(handle_signal(SIGALRM, count_hit), 0);
-	ASSERT_EQ(self->rival.start_rival(self->cpu), 0);
+	if (rival == Rival::yes)
+		ASSERT_EQ(self->rival.start_visitor(self->cpu), 0);
+	self->has_rival = rival == Rival::yes;
 	if (self->rseq.open(variant->mode))
 		EXPECT_EQ(self->rseq.area.cpu_id(), self->cpu);
 }
@@ -187,7 +196,7 @@ void pass_same_cpu_events(Self *self)
 	self->rival.wait_for_progress();
 	self->rival.sleep(self->rival.request());
 	send_signal(getpid(), own_tid(), SIGUSR1);
-	arm_timer(timer_us);
+	arm_timer(soon_us);
 	spin_until([&] { return handler_state.hits == hits + 2; });
 }
 
@@ -195,7 +204,7 @@ template <typename Migrate>
 void change_and_migrate(Self *self, Migrate &&migrate)
 {
 	/* In the new process, what is going to change the IDs does it now. */
-	pass_same_cpu_events(self);
+	self->rival.wait_for_progress();
 
 	const std::uint32_t right = self->stored();
 	const std::uint32_t value = self->value == right ? ~right : self->value;
@@ -283,7 +292,8 @@ namespace {
 template <typename Event>
 void change_and_wait(Self *self, Event &&event)
 {
-	self->rival.wait_for_progress();
+	if (self->has_rival)
+		self->rival.wait_for_progress();
 
 	const std::uint32_t right = self->stored();
 	const std::uint32_t value = self->value == right ? ~right : self->value;
@@ -312,7 +322,7 @@ TEST_F(id_tamper, debug_mode_dies_when_preempted_in_v2)
 
 TEST_F(id_tamper, debug_mode_dies_at_signal_in_v2)
 {
-	ASSERT_NO_FAILURE(open(self, variant, true));
+	ASSERT_NO_FAILURE(open(self, variant, true, Rival::no));
 	STEP("children that get a signal");
 	for_each_change(self, is_v2(variant->mode), changed, [&] {
 		change_and_wait(self, [&](auto &&change) {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "sched.hpp"
+#include "files.hpp"
 
 #include <cerrno>
 #include <climits>
+#include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -75,6 +78,20 @@ Switches switches()
 	return { usage.ru_nvcsw, usage.ru_nivcsw };
 }
 
+char thread_state(pid_t tid)
+{
+	char path[32], stat[512];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	if (read_file(path, stat, sizeof(stat)))
+		return '?';
+
+	/* Behind the name, which may be anything. */
+	const char *end = strrchr(stat, ')');
+
+	return end && end[1] == ' ' ? end[2] : '?';
+}
+
 int futex_wait(const std::uint32_t *word, std::uint32_t expected)
 {
 	return syscall(__NR_futex, word, FUTEX_WAIT, expected, nullptr, nullptr, 0) ? errno : 0;
@@ -100,13 +117,16 @@ int sys_membarrier(int command, unsigned int flags, int cpu)
 	return syscall(__NR_membarrier, command, flags, cpu) < 0 ? errno : 0;
 }
 
-int handle_signal(int sig, void (*handler)(int, siginfo_t *, void *))
+int handle_signal(int sig, void (*handler)(int, siginfo_t *, void *), int flags)
 {
 	struct sigaction action = {};
 
 	action.sa_sigaction = handler;
-	action.sa_flags = SA_SIGINFO;
-	sigfillset(&action.sa_mask);
+	action.sa_flags = SA_SIGINFO | flags;
+	if (flags & SA_NODEFER)
+		sigemptyset(&action.sa_mask);
+	else
+		sigfillset(&action.sa_mask);
 	return sigaction(sig, &action, nullptr) ? errno : 0;
 }
 
@@ -186,10 +206,20 @@ void Agent::sleep(std::uint32_t ticket) const
 		futex_wait(served, seen);
 }
 
+void Agent::pause(const State &state)
+{
+	const timespec time = { 0, state.pause_us * 1000 };
+
+	nanosleep(&time, nullptr);
+}
+
 bool Agent::begin(State &state, int cpu)
 {
+	const sched_param before_everybody = { 1 };
 	int err = pin(cpu);
 
+	if (state.pause_us && sched_setscheduler(0, SCHED_FIFO, &before_everybody))
+		state.pause_us = 0;
 	state.error = err;
 	if (err)
 		state.progress = 1;

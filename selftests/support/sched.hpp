@@ -51,6 +51,9 @@ struct Switches {
 
 Switches switches();
 
+/* The letter in /proc/TID/stat: 'R', 'S', 'T'. '?' if there is no such thread. */
+char thread_state(pid_t tid);
+
 /* ---- Waiting ---- */
 
 /* Lets QEMU run another CPU, too: without it a spinning vCPU can keep its host thread for long. */
@@ -79,8 +82,11 @@ int send_signal(pid_t tgid, pid_t tid, int sig);		/* an errno */
 int own_tid();
 int sys_membarrier(int command, unsigned int flags = 0, int cpu = 0);	/* an errno */
 
-/* A handler with SA_SIGINFO and every signal blocked while it runs; an errno. */
-int handle_signal(int sig, void (*handler)(int, siginfo_t *, void *));
+/*
+ * A handler with SA_SIGINFO and every signal blocked while it runs, or none at all if the flags
+ * have SA_NODEFER; an errno.
+ */
+int handle_signal(int sig, void (*handler)(int, siginfo_t *, void *), int flags = 0);
 /* SIGALRM to this process after that time, once; an errno. */
 int arm_timer(long microseconds);
 /* Where the signal hit, from the third argument of a handler. */
@@ -221,6 +227,17 @@ public:
 	/* Without jobs, just to compete for the CPU. */
 	int start_rival(int cpu) { return start_process(cpu, [](std::uint32_t) {}); }
 
+	/*
+	 * A rival that does not wait for its turn: it takes the CPU from whoever has it for a
+	 * moment, again and again. Preemptions do not cost a time slice each, but rounds that must
+	 * not be preempted are not for it. Just a rival if that is not permitted.
+	 */
+	int start_visitor(int cpu)
+	{
+		shared_->pause_us = visit_us;
+		return start_rival(cpu);
+	}
+
 	std::uint64_t progress() const { return shared_->progress.load(std::memory_order_relaxed); }
 	/* The same for sections to load. */
 	const volatile std::uint64_t *counter() const
@@ -260,7 +277,10 @@ public:
 	void sleep(std::uint32_t ticket) const;
 
 private:
+	static constexpr long visit_us = 300;
+
 	struct State {
+		long pause_us;		/* of a visitor */
 		std::atomic<std::uint64_t> progress;
 		std::atomic<int> error;
 		section_gate gate;
@@ -279,7 +299,7 @@ private:
 			state.progress.store(state.progress.load(std::memory_order_relaxed) + 1,
 					     std::memory_order_relaxed);
 			if (ticket == state.served) {
-				cpu_relax();
+				idle(state);
 				continue;
 			}
 			job(ticket);
@@ -292,6 +312,15 @@ private:
 		return __atomic_load_n(&state.gate.entered, __ATOMIC_ACQUIRE);
 	}
 
+	static void idle(const State &state)
+	{
+		if (state.pause_us)
+			pause(state);
+		else
+			cpu_relax();
+	}
+
+	static void pause(const State &state);
 	static bool begin(State &state, int cpu);
 	static void finish(State &state, std::uint32_t ticket);
 	int wait_for_start() const;
