@@ -8,10 +8,12 @@
 #include <cstring>
 #include <ctime>
 #include <linux/futex.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -68,6 +70,14 @@ Location location()
 
 	syscall(__NR_getcpu, &here.cpu, &here.node, nullptr);
 	return here;
+}
+
+bool system_is_throwaway()
+{
+	struct statfs root;
+
+	return !statfs("/", &root) &&
+	       (root.f_type == RAMFS_MAGIC || root.f_type == TMPFS_MAGIC);
 }
 
 Switches switches()

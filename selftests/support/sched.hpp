@@ -37,6 +37,12 @@ struct Location {
 
 Location location();		/* by the system call, not by rseq */
 
+/*
+ * A guest that runs from an initramfs: nobody else suffers when a CPU goes offline or controllers
+ * are turned on.
+ */
+bool system_is_throwaway();
+
 /* ---- Context switches of the calling thread ---- */
 
 struct Switches {

@@ -4,8 +4,13 @@
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
+#include <cstdio>
+#include <elf.h>
+#include <fcntl.h>
 #include <linux/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -59,6 +64,57 @@ bool Tracee::wait_for_stop(int sig)
 int Tracee::resume()
 {
 	return sys_ptrace(PTRACE_CONT, pid_, 0, nullptr) ? errno : 0;
+}
+
+int Tracee::step()
+{
+	return sys_ptrace(PTRACE_SINGLESTEP, pid_, 0, nullptr) ? errno : 0;
+}
+
+int Tracee::instruction_pointer(std::uintptr_t *ip) const
+{
+	user_regs_struct regs = {};
+	iovec vector = { &regs, sizeof(regs) };
+
+	if (sys_ptrace(PTRACE_GETREGSET, pid_, NT_PRSTATUS, &vector))
+		return errno;
+#if defined(__x86_64__)
+	*ip = regs.rip;
+#else
+	*ip = regs.pc;
+#endif
+	return 0;
+}
+
+int Tracee::read_memory(const volatile void *address, void *data, std::size_t size) const
+{
+	return access_memory(O_RDONLY, address, data, size);
+}
+
+int Tracee::write_memory(volatile void *address, const void *data, std::size_t size) const
+{
+	return access_memory(O_WRONLY, address, const_cast<void *>(data), size);
+}
+
+int Tracee::access_memory(int how, const volatile void *address, void *data,
+			  std::size_t size) const
+{
+	auto offset = static_cast<off_t>(reinterpret_cast<std::uintptr_t>(address));
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid_);
+
+	int fd = open(path, how | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno;
+
+	ssize_t done = how == O_RDONLY ? pread(fd, data, size, offset) :
+					 pwrite(fd, data, size, offset);
+	int err = done < 0 ? errno : 0;
+
+	close(fd);
+	return err || static_cast<std::size_t>(done) == size ? err : EIO;
 }
 
 int Tracee::detach()

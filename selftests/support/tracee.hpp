@@ -50,9 +50,14 @@ public:
 
 	/* Stopped by that signal: stop() raises SIGSTOP, exec SIGTRAP. */
 	bool wait_for_stop(int sig);
-	/* The three of them: an errno. */
+	/* Errnos, all of them. A signal that the child has stopped for is not delivered. */
 	int resume();
+	int step();		/* one instruction, and then SIGTRAP */
 	int detach();
+	/* Of the stopped child: where it is, and its memory. */
+	int instruction_pointer(std::uintptr_t *ip) const;
+	int read_memory(const volatile void *address, void *data, std::size_t size) const;
+	int write_memory(volatile void *address, const void *data, std::size_t size) const;
 	/* The return value of the request, which is not negative, goes to *result. */
 	int rseq_configuration(void *data, std::size_t size, long *result) const;
 	int wait();		/* a status of waitpid() */
@@ -61,6 +66,8 @@ public:
 private:
 	static int errno_now();
 	static void trace_me();
+	int access_memory(int how, const volatile void *address, void *data,
+			  std::size_t size) const;
 
 	pid_t pid_ = -1;
 };
