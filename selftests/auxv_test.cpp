@@ -3,16 +3,23 @@
  * R1.2, R1.3: what the auxiliary vector tells about rseq. A library finds there how much to
  * register, and which flag to pass, so that it needs no newer header for a newer kernel.
  */
+#include "compat.h"
 #include "files.hpp"
 #include "harness.hpp"
 #include "rseq.hpp"
 #include "tracee.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <elf.h>
+#include <fcntl.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace selftest;
 
@@ -144,4 +151,67 @@ TEST_F(auxv, same_after_exec)
 	snprintf(path, sizeof(path), "/proc/%d/auxv", child.pid());
 	ASSERT_NO_FAILURE(load(path, &vector));
 	expect_entries(vector);
+}
+
+/* ---- A 32-bit program: its vector is written by the same code, but compiled once more ---- */
+
+namespace {
+
+constexpr int cannot_execute = 126;
+
+/* The program that is linked in writes its vector, and what follows, to stdout. */
+void load_of_compat_program(Vector *vector)
+{
+	Elf32_auxv_t entries[COMPAT_AUXV_SIZE / sizeof(Elf32_auxv_t)];
+	const auto size = static_cast<std::size_t>(compat_program_end - compat_program);
+	/* Its strings are above its vector: there are enough bytes to write. */
+	char name[COMPAT_AUXV_SIZE + 1] = {}, *argv[] = { name, nullptr }, *envp[] = { nullptr };
+	int file = memfd_create("compat", 0), pipe_fds[2];
+
+	memset(name, 'x', COMPAT_AUXV_SIZE);
+	ASSERT_GE(file, 0);
+	ASSERT_EQ(write(file, compat_program, size), size);
+	ASSERT_EQ(pipe(pipe_fds), 0);
+
+	pid_t pid = fork_member();
+
+	if (pid == 0) {
+		dup2(pipe_fds[1], STDOUT_FILENO);
+		fexecve(file, argv, envp);
+		_exit(errno == ENOEXEC ? cannot_execute : 1);
+	}
+	close(file);
+	close(pipe_fds[1]);
+
+	ssize_t got = read(pipe_fds[0], entries, sizeof(entries));
+	int status = wait_status(pid);
+
+	close(pipe_fds[0]);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == cannot_execute)
+		SKIP("the kernel does not execute 32-bit programs");
+	ASSERT_EQ(status, 0);
+	ASSERT_EQ(got, sizeof(entries));
+	for (const Elf32_auxv_t &entry : entries) {
+		if (entry.a_type == AT_NULL)
+			break;
+		vector->entries[vector->count].a_type = entry.a_type;
+		vector->entries[vector->count++].a_un.a_val = entry.a_un.a_val;
+	}
+	ASSERT_GT(vector->count, 0);
+	ASSERT_LT(vector->count, sizeof(entries) / sizeof(entries[0]));
+}
+
+} /* namespace */
+
+TEST_F(auxv, same_in_32_bit_program)
+{
+	static Vector vector;
+	std::size_t align = 0, v2 = 0;
+
+	ASSERT_NO_FAILURE(load_of_compat_program(&vector));
+	note("%zu entries", vector.count);
+	ASSERT_NO_FAILURE(expect_entries(vector));
+	vector.find(AT_RSEQ_ALIGN, &align);
+	vector.find(AT_RSEQ_V2, &v2);
+	EXPECT_EQ(v2, align + 1);
 }
