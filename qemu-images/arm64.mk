@@ -12,6 +12,8 @@ GUEST_MACHINE           := virt,gic-version=3
 GUEST_CPU               := max,pauth-impdef=on
 GUEST_ACCEL             := tcg,thread=multi
 GUEST_MEMORY            := 512M
+# Each with its share of CPUs and memory: node_id is more than 0. The device tree describes them.
+GUEST_NODES             := 2
 # A kernel that dies before the console is there would die in silence without the early one.
 GUEST_CONSOLE           := ttyAMA0
 GUEST_EARLYCON          := earlycon
@@ -27,5 +29,5 @@ GUEST_PACKAGES          := $(GUEST_PACKAGES_QEMU) \
                            $(if $(GUEST_CROSS_COMPILE),$(GUEST_PACKAGES_CROSS))
 
 GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_MACHINE \
-                           GUEST_CPU GUEST_ACCEL GUEST_MEMORY GUEST_CONSOLE GUEST_EARLYCON \
-                           GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE GUEST_PACKAGES
+                           GUEST_CPU GUEST_ACCEL GUEST_MEMORY GUEST_NODES GUEST_CONSOLE \
+                           GUEST_EARLYCON GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE GUEST_PACKAGES

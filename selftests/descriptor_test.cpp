@@ -248,6 +248,59 @@ TEST_F(descriptor, at_unmapped_address)
 	});
 }
 
+/* Mapped, and with a correct descriptor, but nobody may read it. */
+TEST_F(descriptor, at_unreadable_address)
+{
+	expect_refused_everywhere(self, [](Made *made) {
+		char *page = lonely_page();
+
+		memcpy(page, &made->cs, sizeof(made->cs));
+		if (mprotect(page, page_size(), PROT_NONE))
+			_exit(1);
+		made->pointer = address(page);
+	});
+}
+
+TEST_F(descriptor, in_truncated_file)
+{
+	expect_refused_everywhere(self, [](Made *made) {
+		const auto page = static_cast<off_t>(page_size());
+		int fd = memfd_create("descriptor", MFD_CLOEXEC);
+		void *map = fd >= 0 && !ftruncate(fd, page) ?
+			mmap(nullptr, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) :
+			MAP_FAILED;
+
+		if (map == MAP_FAILED)
+			_exit(1);
+		memcpy(map, &made->cs, sizeof(made->cs));
+		if (ftruncate(fd, 0))
+			_exit(1);
+		made->pointer = address(map);
+	});
+}
+
+/* The twin of those that are cut off: both pages are there. */
+TEST_F(descriptor, across_two_pages)
+{
+	ASSERT_NO_FAILURE(start_rival(self));
+	for (std::size_t bytes : { 4, 8, 12, 16, 24, 28 }) {
+		Context context("%zu bytes on the first page", bytes);
+		auto move = [bytes](Made *made) {
+			void *map = mmap(nullptr, 2 * page_size(), PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			char *start = static_cast<char *>(map) + page_size() - bytes;
+
+			if (map == MAP_FAILED)
+				_exit(1);
+			memcpy(start, &made->cs, sizeof(made->cs));
+			made->pointer = address(start);
+		};
+
+		expect_fate(self, false, move, be_preempted_inside);
+		expect_fate(self, false, move, be_preempted_outside);
+	}
+}
+
 namespace {
 
 /* The first bytes of a correct descriptor, and then the page ends. */

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * R11: a child without CLONE_VM inherits registration and mode, one that shares the memory
- * starts unregistered, and exec clears. Threads of one process may be in different modes.
+ * starts unregistered, and exec clears. Threads of one process may be in different modes. A thread
+ * that ends takes its registration along, whatever it was doing, and nobody else's.
  */
 #include "harness.hpp"
 #include "observe.hpp"
 #include "rseq.hpp"
 #include "sched.hpp"
+#include "sections.h"
 #include "tracee.hpp"
 
 #include <atomic>
@@ -15,6 +17,8 @@
 #include <cstdio>
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace selftest;
@@ -176,6 +180,119 @@ TEST_F(inherit, clone_vm_starts_unregistered)
 TEST_F(inherit, vfork_starts_unregistered)
 {
 	clone_child(self, variant, CLONE_VM | CLONE_VFORK);
+}
+
+/* ---- The end of a thread ---- */
+
+/*
+ * Exit is a system call, too, and one that a section does not return from. The kernel has to
+ * leave the area of somebody who is gone alone, and a later thread may register it.
+ */
+TEST_F(inherit, exit_inside_of_a_section)
+{
+	Area &area = self->rseq.area;
+	const Request &request = self->request;
+
+	if (!request.available())
+		SKIP("%s", request.missing);
+	ASSERT_EQ(area.map(request.length, request.align), 0);
+	for (bool debug : { false, true }) {
+		Context context("rseq_debug=%d", debug);
+		int err = -1;
+		Thread thread, next;
+
+		if (const char *missing = self->debug.set(debug)) {
+			note("%s", missing);
+			continue;
+		}
+		EXPECT_SURVIVAL({
+			EXPECT_EQ(sys_rseq(area.get(), request.length, request.flags,
+					   SECTION_SIGNATURE), 0);
+			/* Until no interrupt has aborted it before the call. */
+			for (;;)
+				system_call(area.get(), __NR_exit_group, 0, 0, 0);
+		});
+		ASSERT_EQ(thread.start([&](Thread::Stop) {
+			EXPECT_EQ(sys_rseq(area.get(), request.length, request.flags,
+					   SECTION_SIGNATURE), 0);
+			/* The library joins a thread when the kernel says that it is gone. */
+			for (;;)
+				system_call(area.get(), __NR_exit, 0, 0, 0);
+		}), 0);
+		thread.join();
+		EXPECT_EQ(area.rseq_cs(), reinterpret_cast<std::uintptr_t>(&system_call_cs));
+
+		/* With rseq_cs as the first one has left it. */
+		ASSERT_EQ(next.start([&](Thread::Stop) {
+			err = sys_rseq(area.get(), request.length, request.flags,
+				       SECTION_SIGNATURE);
+			EXPECT_EQ(area.rseq_cs(), 0);
+			EXPECT_EQ(area.cpu_id(), self->cpu);
+			err = err ? err : sys_rseq(area.get(), request.length,
+						   RSEQ_FLAG_UNREGISTER, SECTION_SIGNATURE);
+		}), 0);
+		next.join();
+		EXPECT_EQ(err, 0);
+		EXPECT_TRUE(area.canaries_intact());
+	}
+}
+
+/* Killed by somebody else while it runs in a section. */
+TEST_F(inherit, killed_inside_of_a_section)
+{
+	Shared<section_gate> gate;
+	Process child;
+	int status;
+
+	if (!self->request.available())
+		SKIP("%s", self->request.missing);
+	ASSERT_EQ(self->rseq.area.map(self->request.length, self->request.align), 0);
+	ASSERT_EQ(child.start([&] {
+		Registration registration;
+
+		EXPECT_EQ(registration.open(self->rseq.area, self->request), 0);
+		for (std::uint32_t ticket = 1;; ticket++)
+			gated(self->rseq.area.get(), &*gate, ticket);
+	}), 0);
+	STEP("waiting until the child is inside");
+	spin_until([&] { return __atomic_load_n(&gate->entered, __ATOMIC_ACQUIRE) != 0; });
+	ASSERT_EQ(kill(child.pid(), SIGKILL), 0);
+	status = child.wait();
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* The registration of a thread does not depend on the one that the process began with. */
+TEST_F(inherit, main_thread_exits_first)
+{
+	if (!self->rseq.open(variant->mode))
+		return;
+	EXPECT_SURVIVAL({
+		static pid_t main_tid;
+		Thread thread;
+
+		main_tid = own_tid();
+		EXPECT_EQ(thread.start([self, variant](Thread::Stop) {
+			const Request request = request_for(variant->mode);
+			unsigned int before = failures();
+			Area area;
+
+			EXPECT_EQ(area.map(request.length, request.align), 0);
+			EXPECT_EQ(sys_rseq(area.get(), request.length, request.flags,
+					   SECTION_SIGNATURE), 0);
+			/* A zombie as long as there are other threads. */
+			while (thread_state(main_tid) != 'Z')
+				sched_yield();
+			/* To a thread: the process has no other one to give it to. */
+			EXPECT_EQ(observe_service(area), service_of(variant->mode));
+			EXPECT_EQ(pin(cpu_at(0)), 0);
+			EXPECT_EQ(area.cpu_id(), cpu_at(0));
+			EXPECT_EQ(area.cpu_id_start(), cpu_at(0));
+			EXPECT_EQ(sys_rseq(area.get(), request.length, RSEQ_FLAG_UNREGISTER,
+					   SECTION_SIGNATURE), 0);
+			_exit(failures() != before);
+		}), 0);
+		syscall(__NR_exit, 1);
+	});
 }
 
 /* ---- exec ---- */

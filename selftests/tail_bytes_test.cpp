@@ -14,6 +14,7 @@
 
 #include <csignal>
 #include <cstddef>
+#include <sched.h>
 #include <unistd.h>
 
 using namespace selftest;
@@ -260,4 +261,71 @@ TEST_F(tail_bytes, stale_from_earlier_thread)
 		EXPECT_EQ(shared.ids.node_id, shared.here.node);
 		EXPECT_TRUE(area.canaries_intact());
 	}
+}
+
+/*
+ * The same where libc itself puts the area: in thread-local memory, which is at the end of the
+ * mapping of a stack. The library gives the stack of a thread that has ended to the next one.
+ */
+namespace {
+
+alignas(v1_length) thread_local unsigned char own_area[v1_length];
+
+struct StackUser {
+	const Request &request;
+	std::uint32_t pattern;
+	unsigned char *area;
+	int error;
+	std::uint32_t found;
+	std::uint64_t rseq_cs;
+	std::uint32_t cpu_id;
+};
+
+void use_stack(StackUser *user)
+{
+	auto *area = reinterpret_cast<struct rseq *>(own_area);
+	auto *word = reinterpret_cast<std::uint32_t *>(own_area + tail);
+
+	/* What an earlier thread has left there is overwritten by the library, except for this. */
+	__atomic_store_n(word, user->pattern, __ATOMIC_RELAXED);
+	__atomic_store_n(&area->rseq_cs, reinterpret_cast<std::uintptr_t>(&gated_cs),
+			 __ATOMIC_RELAXED);
+	user->area = own_area;
+	user->error = sys_rseq(own_area, v1_length, user->request.flags, SECTION_SIGNATURE);
+	user->found = __atomic_load_n(word, __ATOMIC_RELAXED);
+	user->rseq_cs = __atomic_load_n(&area->rseq_cs, __ATOMIC_RELAXED);
+	user->cpu_id = __atomic_load_n(&area->cpu_id, __ATOMIC_RELAXED);
+	sched_yield();
+	if (__atomic_load_n(word, __ATOMIC_RELAXED) != user->found)
+		user->found = ~user->pattern;
+	/* Ends without unregistering. */
+}
+
+} /* namespace */
+
+TEST_F(tail_bytes, reused_stacks_of_threads)
+{
+	const Request request = request_for(variant->mode);
+	unsigned char *first = nullptr;
+	unsigned int reused = 0;
+
+	if (!request.available())
+		SKIP("%s", request.missing);
+	if (request.length > v1_length)
+		SKIP("libc has no more than 32 bytes there");
+	for (unsigned int i = 0; i < nr_preemptions; i++) {
+		StackUser user = { request, patterns[i % nr_patterns], nullptr, -1, 0, 1, 0 };
+		Thread thread;
+
+		ASSERT_EQ(thread.start([&user](Thread::Stop) { use_stack(&user); }), 0);
+		thread.join();
+		ASSERT_EQ(user.error, 0);
+		ASSERT_EQ(user.found, is_v2(variant->mode) ? 0 : user.pattern);
+		ASSERT_EQ(user.rseq_cs, 0);
+		ASSERT_EQ(user.cpu_id, self->cpu);
+		reused += user.area == first;
+		first = user.area;
+	}
+	note("%u of %u threads on the stack of the one before", reused, nr_preemptions);
+	EXPECT_GT(reused, 0);
 }

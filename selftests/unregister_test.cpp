@@ -154,15 +154,23 @@ namespace {
 constexpr unsigned int wanted_rounds = 2000;
 constexpr unsigned int wanted_barriers = 100;
 constexpr unsigned int wanted_alarms = 50;
+constexpr unsigned int wanted_signals = 100;
 constexpr unsigned int max_rounds = 2000000;
 /* More than a round takes, less than a time slice. */
 constexpr long alarm_us = 900;
 
 volatile unsigned int alarms;
+/* Of another thread. */
+std::atomic<unsigned int> signals;
 
 void count_alarm(int, siginfo_t *, void *)
 {
 	alarms = alarms + 1;
+}
+
+void count_signal(int, siginfo_t *, void *)
+{
+	signals++;
 }
 
 int repeat_alarm(long microseconds)
@@ -197,17 +205,44 @@ struct Barrier {
 	}
 };
 
+/* One signal after the other for that thread, each when the one before has been taken. */
+struct Signaller {
+	Thread thread;
+
+	int start(int cpu, pid_t tid)
+	{
+		return thread.start([=](Thread::Stop stop) {
+			sigset_t all;
+
+			sigfillset(&all);
+			pthread_sigmask(SIG_BLOCK, &all, nullptr);
+			EXPECT_EQ(pin(cpu), 0);
+			for (unsigned int i = 0; !stop; i++) {
+				const unsigned int before = signals;
+
+				EXPECT_EQ(send_signal(getpid(), tid, SIGUSR1), 0);
+				while (!stop && signals == before)
+					cpu_relax();
+				/* The thread gets on a little, each time another way. */
+				for (unsigned int relax = 0; relax < i % 256; relax++)
+					cpu_relax();
+			}
+		});
+	}
+};
+
 } /* namespace */
 
 /*
  * An interrupt in the middle of unregistering must find the thread either registered or not:
  * an update that is left behind would write through a pointer that is gone, and kill.
  */
-TEST_F_TIMEOUT(unregister, membarrier_storm, 60)
+TEST_F(unregister, membarrier_storm)
 {
 	const Request request = request_for(variant->mode);
 	Area &area = self->rseq.area;
 	Barrier everywhere, one_cpu;
+	Signaller signaller;
 	unsigned int rounds = 0;
 	bool right = true;
 
@@ -217,15 +252,18 @@ TEST_F_TIMEOUT(unregister, membarrier_storm, 60)
 		SKIP("needs two CPUs");
 	ASSERT_EQ(area.map(request.length, request.align), 0);
 	ASSERT_EQ(handle_signal(SIGALRM, count_alarm), 0);
+	ASSERT_EQ(handle_signal(SIGUSR1, count_signal), 0);
 	ASSERT_EQ(sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ), 0);
 	ASSERT_EQ(everywhere.start(cpu_at(0), 0, 0), 0);
 	ASSERT_EQ(one_cpu.start(cpu_at(nr_cpus() - 2), MEMBARRIER_CMD_FLAG_CPU, self->cpu), 0);
+	ASSERT_EQ(signaller.start(cpu_at(0), own_tid()), 0);
 	STEP("waiting for the other threads");
-	spin_until([&] { return everywhere.calls && one_cpu.calls; });
+	spin_until([&] { return everywhere.calls && one_cpu.calls && signals; });
 
 	const unsigned int everywhere_before = everywhere.calls, one_cpu_before = one_cpu.calls;
 	const auto enough = [&] {
 		return rounds >= wanted_rounds && alarms >= wanted_alarms &&
+		       signals >= wanted_signals &&
 		       everywhere.calls - everywhere_before >= wanted_barriers &&
 		       one_cpu.calls - one_cpu_before >= wanted_barriers;
 	};
@@ -247,8 +285,9 @@ TEST_F_TIMEOUT(unregister, membarrier_storm, 60)
 			EXPECT_EQ(registration.close(), 0);
 	}
 	ASSERT_EQ(repeat_alarm(0), 0);
-	note("%u rounds, %u + %u membarriers, %u alarms", rounds,
-	     everywhere.calls - everywhere_before, one_cpu.calls - one_cpu_before, alarms);
+	note("%u rounds, %u + %u membarriers, %u alarms, %u signals", rounds,
+	     everywhere.calls - everywhere_before, one_cpu.calls - one_cpu_before, alarms,
+	     signals.load());
 	EXPECT_TRUE(right);
 	expect_ids(area, values_after);
 	EXPECT_TRUE(!right || enough());
