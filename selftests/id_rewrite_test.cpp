@@ -17,6 +17,7 @@
 #include "sched.hpp"
 
 #include <csignal>
+#include <sched.h>
 #include <unistd.h>
 
 using namespace selftest;
@@ -238,6 +239,29 @@ TEST_F(id_rewrite, yield)
 
 		return self->agent.progress() != progress &&
 		       switches() - before == Switches{ 0, 1 };
+	});
+}
+
+/* Asleep until the child, which has the same memory but no registration, is gone. */
+TEST_F(id_rewrite, vfork)
+{
+	alignas(16) static char stack[64 * 1024];
+
+	ASSERT_NO_FAILURE(open(self, variant));
+	expect_rewrite(self, variant, [&](Ids *seen) {
+		Switches before = switches();
+
+		self->write_poison();
+
+		pid_t pid = clone([](void *) { return 0; }, stack + sizeof(stack),
+				  CLONE_VM | CLONE_VFORK | SIGCHLD, nullptr);
+
+		*seen = self->rseq.area.ids();
+
+		Switches during = switches() - before;
+
+		EXPECT_EQ(wait_status(pid), 0);
+		return during == Switches{ 1, 0 };
 	});
 }
 

@@ -271,7 +271,7 @@ TEST_F(inherit, main_thread_exits_first)
 		Thread thread;
 
 		main_tid = own_tid();
-		EXPECT_EQ(thread.start([self, variant](Thread::Stop) {
+		EXPECT_EQ(thread.start([variant](Thread::Stop) {
 			const Request request = request_for(variant->mode);
 			unsigned int before = failures();
 			Area area;

@@ -237,7 +237,7 @@ struct Signaller {
  * An interrupt in the middle of unregistering must find the thread either registered or not:
  * an update that is left behind would write through a pointer that is gone, and kill.
  */
-TEST_F(unregister, membarrier_storm)
+TEST_F_TIMEOUT(unregister, membarrier_storm, times_if_deep(default_deadline_s))
 {
 	const Request request = request_for(variant->mode);
 	Area &area = self->rseq.area;
@@ -262,7 +262,8 @@ TEST_F(unregister, membarrier_storm)
 
 	const unsigned int everywhere_before = everywhere.calls, one_cpu_before = one_cpu.calls;
 	const auto enough = [&] {
-		return rounds >= wanted_rounds && alarms >= wanted_alarms &&
+		return rounds >= times_if_deep(wanted_rounds) &&
+		       alarms >= times_if_deep(wanted_alarms) &&
 		       signals >= wanted_signals &&
 		       everywhere.calls - everywhere_before >= wanted_barriers &&
 		       one_cpu.calls - one_cpu_before >= wanted_barriers;
@@ -270,7 +271,7 @@ TEST_F(unregister, membarrier_storm)
 
 	STEP("registering and unregistering");
 	ASSERT_EQ(repeat_alarm(alarm_us), 0);
-	while (right && rounds < max_rounds && !enough()) {
+	while (right && rounds < times_if_deep(max_rounds) && !enough()) {
 		Registration registration;
 
 		rounds++;
