@@ -122,7 +122,7 @@ using Params = descriptor_variant;
 void start_rival(Self *self)
 {
 	if (!self->rival_started)
-		ASSERT_EQ(self->rival.start_rival(self->cpu), 0);
+		ASSERT_EQ(self->rival.start_visitor(self->cpu), 0);
 	self->rival_started = true;
 }
 

@@ -27,7 +27,7 @@ constexpr std::uint32_t patterns[] = {
 };
 constexpr unsigned int nr_patterns = sizeof(patterns) / sizeof(patterns[0]);
 
-/* Of each kind of event; preemptions take a time slice each. */
+/* Of each kind of event; preemptions take some time each. */
 constexpr unsigned int nr_events = 500;
 constexpr unsigned int nr_preemptions = 50;
 
@@ -117,16 +117,21 @@ void run_events(Self *self, const Params *variant, Area::Place place)
 		if (err)
 			EXPECT_EQ(err, 0);
 	}), 0);
-	ASSERT_EQ(self->rival.start_rival(self->cpu), 0);
 	ASSERT_NO_FAILURE(open(self, variant, place, patterns[0]));
 
 	Switches before = switches();
 
 	STEP("preemptions");
-	events(self, variant, nr_preemptions, [&](unsigned int) {
-		self->rival.wait_for_progress();
-	});
+	{
+		Agent visitor;
+
+		ASSERT_EQ(visitor.start_visitor(self->cpu), 0);
+		events(self, variant, nr_preemptions, [&](unsigned int) {
+			visitor.wait_for_progress();
+		});
+	}
 	STEP("voluntary switches");
+	ASSERT_EQ(self->rival.start_rival(self->cpu), 0);
 	events(self, variant, nr_events, [&](unsigned int) {
 		self->rival.sleep(self->rival.request());
 	});
