@@ -238,11 +238,14 @@ public:
 	 * moment, again and again. Preemptions do not cost a time slice each, but rounds that must
 	 * not be preempted are not for it. Just a rival if that is not permitted.
 	 */
-	int start_visitor(int cpu)
+	template <typename Job>
+	int start_visitor(int cpu, Job job)
 	{
 		shared_->pause_us = visit_us;
-		return start_rival(cpu);
+		return start_process(cpu, job);
 	}
+
+	int start_visitor(int cpu) { return start_visitor(cpu, [](std::uint32_t) {}); }
 
 	std::uint64_t progress() const { return shared_->progress.load(std::memory_order_relaxed); }
 	/* The same for sections to load. */
@@ -283,7 +286,8 @@ public:
 	void sleep(std::uint32_t ticket) const;
 
 private:
-	static constexpr long visit_us = 300;
+	/* Much longer than a visit takes, also if that is emulated, and shorter than a time slice. */
+	static constexpr long visit_us = 1000;
 
 	struct State {
 		long pause_us;		/* of a visitor */
