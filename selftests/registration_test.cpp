@@ -255,7 +255,7 @@ TEST_F(registration, at_the_end_of_user_space)
 	EXPECT_EQ(*cpu_id, location().cpu);
 	EXPECT_EQ(sys_rseq(area, self->request.length, RSEQ_FLAG_UNREGISTER, SECTION_SIGNATURE),
 		  0);
-	EXPECT_EQ(*cpu_id, RSEQ_CPU_ID_UNINITIALIZED);
+	EXPECT_EQ(*cpu_id, static_cast<std::uint32_t>(RSEQ_CPU_ID_UNINITIALIZED));
 }
 
 TEST_F(registration, any_signature)
