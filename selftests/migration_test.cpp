@@ -308,17 +308,14 @@ TEST_F(migration, node_changes)
 		for (int to = 0; to < nr_cpus(); to++) {
 			Context context("from CPU %d to CPU %d", cpu_at(from), cpu_at(to));
 
+			/* No event, and nobody would repair the IDs in v1. */
+			if (from == to)
+				continue;
 			ASSERT_EQ(pin(cpu_at(from)), 0);
 			expect_ids_of(self->rseq.area, cpu_at(from));
 			poison_in_v1(self, variant);
 			ASSERT_EQ(pin(cpu_at(to)), 0);
-			/* Also back to where it was, which is no migration, but a system call. */
-			if (from != to)
-				expect_ids_of(self->rseq.area, cpu_at(to));
-			else
-				self->rseq.area.set_ids({ static_cast<std::uint32_t>(cpu_at(to)),
-					static_cast<std::uint32_t>(cpu_at(to)), location().node,
-					self->rseq.area.mm_cid() });
+			expect_ids_of(self->rseq.area, cpu_at(to));
 		}
 	}
 }
