@@ -88,11 +88,6 @@ prefixes := $(here)/prefixes
 # What is built and run for one kernel: the patched one, or the unpatched base
 flavour  ?= patched
 out      := $(here)/$(ARCH)/$(flavour)$(if $(filter yes,$(DEBUG_KERNEL)),-debug)$(if $(LLVM),-llvm)
-kernel   := $(out)/kernel
-image    := $(kernel)/$(notdir $(GUEST_KERNEL_IMAGE))
-guest    := $(here)/$(ARCH)/guest
-deep     := $(filter yes,$(DEEP))
-rundir   ?= $(out)/run-$(NR_CPUS)cpu$(deep:yes=-deep)
 
 ifeq ($(flavour),base)
 subset   := --count 0
@@ -101,11 +96,19 @@ endif
 # One behaviour of the series undone, to see a test fail. Built where the patched kernel
 # is: few objects differ.
 workshop := $(abspath $(out))/kbuild
+# The programs are the same, and are built for the kernel that is whole
+whole    := $(out)
 ifneq ($(MUTATION),)
 $(call check,MUTATION,$(patsubst $(series)/mutations/%.diff,%,$(wildcard $(series)/mutations/*.diff)))
 subset   := --then mutations/$(MUTATION).diff
 out      := $(out)-without/$(MUTATION)
 endif
+
+kernel   := $(out)/kernel
+image    := $(kernel)/$(notdir $(GUEST_KERNEL_IMAGE))
+guest    := $(here)/$(ARCH)/guest
+deep     := $(filter yes,$(DEEP))
+rundir   ?= $(out)/run-$(NR_CPUS)cpu$(deep:yes=-deep)
 
 .DEFAULT_GOAL := $(if $(KDIR),apply,help)
 .PHONY: help host fetch patch apply defconfig kernel selftests guest initramfs run rerun report gdb \
@@ -168,17 +171,18 @@ kernel: fetch
 		--link $(kernel) --label "Linux $(BASE) $(ARCH), $(or $(MUTATION),$(flavour))" $(abspath $(fragments))
 
 selftests: kernel
-	@$(MAKE) -C selftests O=$(abspath $(out))/selftests HEADERS=$(abspath $(kernel))/include \
-		KSELFTEST=$(abspath $(kernel))/kselftest
+	@$(if $(MUTATION),$(MAKE) MUTATION= kernel)
+	@$(MAKE) -C selftests O=$(abspath $(whole))/selftests HEADERS=$(abspath $(whole))/kernel/include \
+		KSELFTEST=$(abspath $(whole))/kernel/kselftest
 
 guest: host
 	@$(MAKE) -C qemu-images O=$(abspath $(guest))
 
 initramfs: selftests guest
 	@scripts/make-plan --out $(out)/plan --deadline $(DEADLINE) $(if $(TEST),--case $(TEST)) \
-		$(if $(deep),--deep) --programs $(out)/selftests -- $(TESTS)
+		$(if $(deep),--deep) --programs $(whole)/selftests -- $(TESTS)
 	@scripts/make-initramfs --out $(out)/initramfs.cpio --init $(guest)/init --plan $(out)/plan \
-		--tests $(TESTS:%=$(out)/selftests/%)
+		--tests $(TESTS:%=$(whole)/selftests/%)
 
 boot = scripts/run-qemu --kernel $(image) --initrd $(out)/initramfs.cpio --out $(rundir) \
 	--cpus $(NR_CPUS) --timeout $(TIMEOUT) $(if $(CMDLINE),--append '$(CMDLINE)')
