@@ -11,6 +11,7 @@
  * look whether they have arrived at the address that the kernel should not have gone to.
  */
 #include "harness.hpp"
+#include "observe.hpp"
 #include "rseq.hpp"
 #include "sched.hpp"
 #include "sections.h"
@@ -488,6 +489,16 @@ void be_preempted_protected(Self *self, int protection, const struct rseq_cs *cs
 	EXPECT_EQ(area.rseq_cs(), 0);
 }
 
+/* In v2 a kernel with time slice extensions takes back a request on each switch: it writes, too. */
+bool takes_back_requests(Self *self)
+{
+	constexpr std::uint32_t request = 1;
+
+	self->rseq.area.set_word(tail_offset, request);
+	self->rival.wait_for_progress();
+	return self->rseq.area.word(tail_offset) != request;
+}
+
 } /* namespace */
 
 TEST_F(descriptor, area_read_only_and_has_to_be_written)
@@ -501,7 +512,7 @@ TEST_F(descriptor, area_read_only_is_written_only_in_v1)
 {
 	ASSERT_NO_FAILURE(start_rival(self));
 	EXPECT_SURVIVAL({ be_preempted_protected(self, PROT_READ | PROT_WRITE, nullptr); });
-	if (is_v2(variant->mode))
+	if (is_v2(variant->mode) && !takes_back_requests(self))
 		EXPECT_SURVIVAL({ be_preempted_protected(self, PROT_READ, nullptr); });
 	else
 		EXPECT_DEATH(SIGSEGV, { be_preempted_protected(self, PROT_READ, nullptr); });
