@@ -11,6 +11,11 @@ GUEST_QEMU              := qemu-system-aarch64
 GUEST_MACHINE           := virt,gic-version=3
 GUEST_CPU               := max,pauth-impdef=on
 GUEST_ACCEL             := tcg,thread=multi
+# A guest whose clock counts instructions (-icount shift=0): with one thread for all CPUs. Without
+# cntfrq, 16 instructions make a tick of the counter.
+GUEST_COUNTING_MACHINE  := $(GUEST_MACHINE)
+GUEST_COUNTING_CPU      := $(GUEST_CPU),cntfrq=1000000000
+GUEST_COUNTING_ACCEL    := tcg,thread=single
 GUEST_MEMORY            := 512M
 # Each with its share of CPUs and memory: node_id is more than 0. The device tree describes them.
 GUEST_NODES             := 2
@@ -29,5 +34,6 @@ GUEST_PACKAGES          := $(GUEST_PACKAGES_QEMU) \
                            $(if $(GUEST_CROSS_COMPILE),$(GUEST_PACKAGES_CROSS))
 
 GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_MACHINE \
-                           GUEST_CPU GUEST_ACCEL GUEST_MEMORY GUEST_NODES GUEST_CONSOLE \
+                           GUEST_CPU GUEST_ACCEL GUEST_COUNTING_MACHINE GUEST_COUNTING_CPU \
+                           GUEST_COUNTING_ACCEL GUEST_MEMORY GUEST_NODES GUEST_CONSOLE \
                            GUEST_EARLYCON GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE GUEST_PACKAGES

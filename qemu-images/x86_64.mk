@@ -13,6 +13,12 @@ GUEST_QEMU              := qemu-system-x86_64
 GUEST_MACHINE           := microvm,acpi=off,rtc=off
 GUEST_CPU               := max
 GUEST_ACCEL             := tcg,thread=single
+# A guest whose clock counts instructions (-icount shift=0): one tick each, and one thread for all
+# CPUs. The kernel waits for an absent RTC for a second, which are 10^9 instructions then, and need
+# not find out how fast the TSC is.
+GUEST_COUNTING_MACHINE  := microvm,acpi=off,rtc=on
+GUEST_COUNTING_CPU      := $(GUEST_CPU)
+GUEST_COUNTING_ACCEL    := tcg,thread=single
 GUEST_MEMORY            := 512M
 # A kernel that dies before the console is there would die in silence without the early one.
 GUEST_CONSOLE           := ttyS0
@@ -21,6 +27,7 @@ GUEST_VIRTIO_SERIAL     := virtio-serial-device
 # There is no other clock to watch the TSC, which is fine under TCG, and no keyboard controller to
 # ask for a reset. The check of the timer fails when the host is busy.
 GUEST_WORDS             := tsc=reliable reboot=triple no_timer_check
+GUEST_COUNTING_WORDS    := $(GUEST_WORDS) tsc_early_khz=1000000
 
 # What `uname -m` says on a host that needs no cross compiler, and what the others need.
 GUEST_UNAME             := x86_64
@@ -32,5 +39,7 @@ GUEST_PACKAGES          := $(GUEST_PACKAGES_QEMU) \
                            $(if $(GUEST_CROSS_COMPILE),$(GUEST_PACKAGES_CROSS))
 
 GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_MACHINE \
-                           GUEST_CPU GUEST_ACCEL GUEST_MEMORY GUEST_CONSOLE GUEST_EARLYCON GUEST_WORDS \
-                           GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE GUEST_PACKAGES
+                           GUEST_CPU GUEST_ACCEL GUEST_COUNTING_MACHINE GUEST_COUNTING_CPU \
+                           GUEST_COUNTING_ACCEL GUEST_COUNTING_WORDS GUEST_MEMORY GUEST_CONSOLE \
+                           GUEST_EARLYCON GUEST_WORDS GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE \
+                           GUEST_PACKAGES

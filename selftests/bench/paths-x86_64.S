@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#include "paths.h"
+
+.macro function name
+	.text
+	.balign	16
+	.globl	\name
+	.type	\name, %function
+\name:
+.endm
+
+.macro descriptor name, start, end, abort
+	.section .data.rel.ro.rseq_cs, "aw"
+	.balign	32
+	.globl	\name
+	.type	\name, %object
+\name:
+	.long	0, 0
+	.quad	\start, \end - \start, \abort
+	.size	\name, . - \name
+	.text
+.endm
+
+function spin
+	movq	%rdx, RSEQ_CS_OFFSET(%rdi)
+spin_start:
+	subq	$1, %rsi
+	jnz	spin_start
+spin_end:
+	movq	%rsi, %rax
+	ret
+	/* ud1 with the signature as its displacement */
+	.byte	0x0f, 0xb9, 0x3d
+	.long	BENCH_SIGNATURE
+spin_abort:
+	movq	%rsi, %rax
+	ret
+
+elsewhere_start:
+	nop
+elsewhere_end:
+
+descriptor spin_cs, spin_start, spin_end, spin_abort
+descriptor elsewhere_cs, elsewhere_start, elsewhere_end, spin_abort
+
+function mark_begin
+	ret
+function mark_end
+	ret
+function mark_case
+	ret
+
+	.section .note.GNU-stack, "", %progbits
