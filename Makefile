@@ -43,6 +43,13 @@ BOOT     ?= 0
 PREFIX   ?= PATCH RFC $(BASE)
 OUT      ?= $(here)/outgoing
 
+# Of bench: the limits only; and other limits, to see them broken (NAME=NUMBER, scripts/check-limits)
+QUICK    ?= no
+LIMITS   ?=
+
+comma := ,
+space := $(subst ,, )
+
 # check VARIABLE,KNOWN
 check = $(foreach word,$($(1)),$(if $(filter $(word),$(2)),,$(error $(1)=$(word) is unknown; known are: $(2))))
 $(call check,ARCH,$(known_arches))
@@ -59,6 +66,7 @@ $(error TIMEOUT=$(TIMEOUT) is no number of seconds)
 endif
 
 $(call check,DEBUG_KERNEL,no yes)
+$(call check,QUICK,no yes)
 $(call check,BUILD,0 1)
 $(call check,BOOT,0 1)
 $(call check,DEEP,no yes)
@@ -134,6 +142,7 @@ O|$(O)|where this checkout is built
 CACHE|$(CACHE)|tarballs and finished kernels, shared by checkouts
 BUILD|$(BUILD)|check-series: 1 compiles after each patch, in the whole matrix
 BOOT|$(BOOT)|check-series: 1 boots after each patch
+QUICK|$(QUICK)|bench: yes checks the limits only, for one BASE
 PREFIX||format-patch: how subjects begin, "$(PREFIX)" if not set
 OUT||format-patch: where the mails go, $(OUT) if not set
 endef
@@ -264,6 +273,39 @@ test:
 
 refresh:
 	@scripts/refresh-series --series $(series) --tree $(tree)
+
+# What the series costs, in instructions, and whether that is within the limits. On both
+# architectures unless ARCH= is given, and with all kernels; what cannot be built is reported as not
+# measured. QUICK=yes: the limits only, for one BASE, and the document stays as it is.
+bench_arches  := $(if $(filter command%,$(origin ARCH)),$(ARCH),$(known_arches))
+bench_bases   := $(if $(filter yes,$(QUICK)),$(BASE),$(known_bases))
+patches_of     = $(shell grep -v -e '^\#' -e '^$$' patches/linux-$(1)/series)
+bench_kernels := $(foreach base,$(bench_bases),$(base):base $(if $(call patches_of,$(base)),$(base):patched))
+bench_out     := $(O)/bench$(if $(filter yes,$(QUICK)),-quick)
+bench_results := $(if $(filter yes,$(QUICK)),$(bench_out),bench/results)
+bench_options := $(if $(filter yes,$(QUICK)),--cpus 2 --samples 41 --paths $(subst $(space),$(comma),$(strip \
+			null_call fault interrupt sleep yield yield_threads signal irq_signal migration)), \
+		 --again 6.19+series --functions $(subst $(space),$(comma),$(strip \
+			yield yield_stale preempt_null preempt_stale preempt_active signal irq_signal)))
+every_result  := $(bench_arches:%=$(bench_results)/%.json)
+
+.PHONY: bench bench-arch
+bench: host
+	@scripts/check-host --program gnuplot gnuplot-nox
+	@for arch in $(bench_arches); do env -u CROSS_COMPILE $(MAKE) bench-arch ARCH=$$arch; done
+	@$(if $(filter yes,$(QUICK)),,scripts/write-cost --out Documentation/cost.rst bench/results/*.json)
+	@scripts/check-limits $(LIMITS:%=--limit %) $(every_result)
+
+bench-arch: guest
+	@$(MAKE) -C selftests/bench O=$(abspath $(bench_out))/$(ARCH)/programs
+	@for kernel in $(bench_kernels); do \
+		base=$${kernel%:*} flavour=$${kernel#*:}; \
+		$(MAKE) kernel BASE=$$base flavour=$$flavour || \
+			rm -f $(O)/$$base/$(ARCH)/$$flavour/kernel; \
+	done
+	@scripts/run-bench --programs $(bench_out)/$(ARCH)/programs --init $(guest)/init \
+		--out $(bench_out)/$(ARCH) --results $(bench_results)/$(ARCH).json $(bench_options) \
+		$(foreach kernel,$(bench_kernels),$(patsubst %:patched,%+series,$(kernel:%:base=%))=$(O)/$(subst :,/$(ARCH)/,$(kernel))/kernel)
 
 checkpatch: patch
 	@scripts/check-patches --series $(series) --tree $(tree)
