@@ -280,7 +280,7 @@ refresh:
 bench_arches  := $(if $(filter command%,$(origin ARCH)),$(ARCH),$(known_arches))
 bench_bases   := $(if $(filter yes,$(QUICK)),$(BASE),$(known_bases))
 patches_of     = $(shell grep -v -e '^\#' -e '^$$' patches/linux-$(1)/series)
-bench_kernels := $(foreach base,$(bench_bases),$(base):base $(if $(call patches_of,$(base)),$(base):patched))
+bench_kernels  = $(foreach base,$(bench_bases),$(base):base $(if $(call patches_of,$(base)),$(base):patched))
 bench_out     := $(O)/bench$(if $(filter yes,$(QUICK)),-quick)
 bench_results := $(if $(filter yes,$(QUICK)),$(bench_out),bench/results)
 bench_options := $(if $(filter yes,$(QUICK)),--cpus 2 --samples 41 --paths $(subst $(space),$(comma),$(strip \
@@ -291,7 +291,7 @@ every_result  := $(bench_arches:%=$(bench_results)/%.json)
 
 .PHONY: bench bench-arch
 bench: host
-	@scripts/check-host --program gnuplot gnuplot-nox
+	@$(if $(filter yes,$(QUICK)),,scripts/check-host --program gnuplot gnuplot-nox)
 	@for arch in $(bench_arches); do env -u CROSS_COMPILE $(MAKE) bench-arch ARCH=$$arch; done
 	@$(if $(filter yes,$(QUICK)),,scripts/write-cost --out Documentation/cost.rst bench/results/*.json)
 	@scripts/check-limits $(LIMITS:%=--limit %) $(every_result)
