@@ -181,7 +181,8 @@ kernel: fetch
 
 selftests: kernel
 	@$(if $(MUTATION),$(MAKE) MUTATION= kernel)
-	@$(MAKE) -C selftests O=$(abspath $(whole))/selftests HEADERS=$(abspath $(whole))/kernel/include \
+	@$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc)) -C selftests \
+		O=$(abspath $(whole))/selftests HEADERS=$(abspath $(whole))/kernel/include \
 		KSELFTEST=$(abspath $(whole))/kernel/kselftest
 
 guest: host
