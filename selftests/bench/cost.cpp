@@ -446,8 +446,10 @@ Events take_samples(const Path &path, Mode mode, Body &&body, const char *counte
 	for (int i = 0; i < (path.work ? warm_up_work : warm_up); i++)
 		body();
 
+	/* Once, for the page faults of their own. */
+	let_others_run();
+	events();
 	counted[0] = counter ? *counter : 0;
-	events();	/* its own page faults */
 	e[0] = events();
 	for (int i = 0; i < samples; i++) {
 		if (!path.work) {
@@ -535,7 +537,11 @@ void take_interrupt(const Path &path, Mode mode)
 void take_preemption(const Path &path, Mode mode, const rseq_cs_descriptor *cs)
 {
 	const int fd = timerfd_create(CLOCK_MONOTONIC, 0);
-	auto *expirations = shared<std::atomic<long>>();
+	struct Waiter {
+		std::atomic<int> ready;
+		std::atomic<long> expirations;
+	};
+	auto *state = shared<Waiter>();
 	long aborts = 0;
 
 	need(fd >= 0, "timerfd_create");
@@ -545,14 +551,18 @@ void take_preemption(const Path &path, Mode mode, const rseq_cs_descriptor *cs)
 	need(waiter >= 0, "fork");
 	if (!waiter) {
 		become_fifo(priority + 1);
+		state->ready = 1;
 		for (;;) {
 			uint64_t expired;
 
 			if (read(fd, &expired, sizeof(expired)) != sizeof(expired))
 				fail("read of timerfd: %s", strerror(errno));
-			*expirations += long(expired);
+			state->expirations += long(expired);
 		}
 	}
+	/* It has the higher priority: it sleeps before anybody sees that it is ready. */
+	while (!state->ready)
+		let_others_run();
 	enter(&own_area, mode);
 
 	const Events e = take_samples(path, mode, [&] {
@@ -566,7 +576,7 @@ void take_preemption(const Path &path, Mode mode, const rseq_cs_descriptor *cs)
 		return value;
 	}, "aborts", &aborts);
 
-	must_be(*expirations, times_taken(path) + warm_up, "expirations");
+	must_be(state->expirations, times_taken(path) + warm_up, "expirations");
 	must_be(e.involuntary, times_taken(path), "preemptions");
 	kill(waiter, SIGKILL);
 	waitpid(waiter, nullptr, 0);
