@@ -98,6 +98,16 @@ void must_be(long is, long expected, const char *what)
 		fail("%s: %ld instead of %ld", what, is, expected);
 }
 
+/*
+ * Events of which now and then there is one more, because the kernel has other things to do too.
+ * That sample has another value then, and the most frequent value is what counts.
+ */
+void must_be_about(long is, long expected, long samples, const char *what)
+{
+	if (is < expected || is > expected + samples / 10)
+		fail("%s: %ld instead of %ld", what, is, expected);
+}
+
 /* The clock: one tick is one instruction. */
 inline uint64_t now()
 {
@@ -475,7 +485,7 @@ void take_null_call(const Path &path, Mode mode)
 		return sample([] { call0(SYS_getppid); });
 	});
 
-	must_be(e.involuntary, 0, "involuntary switches");
+	must_be_about(e.involuntary, 0, times_taken(path), "involuntary switches");
 }
 
 void take_fault(const Path &path, Mode mode)
@@ -493,7 +503,7 @@ void take_fault(const Path &path, Mode mode)
 	});
 
 	must_be(e.faults, times_taken(path), "page faults");
-	must_be(e.involuntary, 0, "involuntary switches");
+	must_be_about(e.involuntary, 0, times_taken(path), "involuntary switches");
 }
 
 /* ---- timers ---- */
@@ -527,7 +537,7 @@ void take_interrupt(const Path &path, Mode mode)
 	}, "interrupts", &interrupts);
 
 	must_be(interrupts, times_taken(path) + warm_up, "interrupts");
-	must_be(e.involuntary, 0, "involuntary switches");
+	must_be_about(e.involuntary, 0, times_taken(path), "involuntary switches");
 }
 
 /*
@@ -577,7 +587,7 @@ void take_preemption(const Path &path, Mode mode, const rseq_cs_descriptor *cs)
 	}, "aborts", &aborts);
 
 	must_be(state->expirations, times_taken(path) + warm_up, "expirations");
-	must_be(e.involuntary, times_taken(path), "preemptions");
+	must_be_about(e.involuntary, times_taken(path), times_taken(path), "preemptions");
 	kill(waiter, SIGKILL);
 	waitpid(waiter, nullptr, 0);
 }
@@ -772,7 +782,7 @@ void take_interrupt_signal(const Path &path, Mode mode, const rseq_cs_descriptor
 	}, "aborts", &aborts);
 
 	must_be(handled, times_taken(path) + warm_up, "signals");
-	must_be(e.involuntary, 0, "involuntary switches");
+	must_be_about(e.involuntary, 0, times_taken(path), "involuntary switches");
 }
 
 void take_irq_signal_null(const Path &path, Mode mode)
