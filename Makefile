@@ -95,7 +95,8 @@ tree     := $(here)/src
 prefixes := $(here)/prefixes
 # What is built and run for one kernel: the patched one, or the unpatched base
 flavour  ?= patched
-out      := $(here)/$(ARCH)/$(flavour)$(if $(filter yes,$(DEBUG_KERNEL)),-debug)$(if $(LLVM),-llvm)
+how      := $(if $(filter yes,$(DEBUG_KERNEL)),-debug)$(if $(LLVM),-llvm)
+out      := $(here)/$(ARCH)/$(flavour)$(how)
 
 ifeq ($(flavour),base)
 subset   := --count 0
@@ -296,6 +297,7 @@ every_result  := $(bench_arches:%=$(bench_results)/%.json)
 
 .PHONY: bench bench-arch
 bench: host
+	@[ -z "$(KDIR)" ] || { echo "make bench: it compares kernels of known source; KDIR= is none" >&2; exit 3; }
 	@$(if $(filter yes,$(QUICK)),,scripts/check-host --program gnuplot gnuplot-nox)
 	@for arch in $(bench_arches); do env -u CROSS_COMPILE $(MAKE) bench-arch ARCH=$$arch; done
 	@$(if $(filter yes,$(QUICK)),,scripts/write-cost --out Documentation/cost.rst bench/results/*.json)
@@ -306,11 +308,11 @@ bench-arch: guest
 	@for kernel in $(bench_kernels); do \
 		base=$${kernel%:*} flavour=$${kernel#*:}; \
 		$(MAKE) kernel BASE=$$base flavour=$$flavour || \
-			rm -f $(O)/$$base/$(ARCH)/$$flavour/kernel; \
+			rm -f $(O)/$$base/$(ARCH)/$$flavour$(how)/kernel; \
 	done
 	@scripts/run-bench --programs $(bench_out)/$(ARCH)/programs --init $(guest)/init \
 		--out $(bench_out)/$(ARCH) --results $(bench_results)/$(ARCH).json $(bench_options) \
-		$(foreach kernel,$(bench_kernels),$(patsubst %:patched,%+series,$(kernel:%:base=%))=$(O)/$(subst :,/$(ARCH)/,$(kernel))/kernel)
+		$(foreach kernel,$(bench_kernels),$(patsubst %:patched,%+series,$(kernel:%:base=%))=$(O)/$(subst :,/$(ARCH)/,$(kernel))$(how)/kernel)
 
 checkpatch: patch
 	@scripts/check-patches --series $(series) --tree $(tree)
