@@ -8,7 +8,7 @@
  *
  * Everything happens in forked children, which keep a count of how far they came: dying is not
  * enough, it has to be at that event. The twin of each child writes the right value instead. Only
- * the children of handler_finds_the_new_ids handle SIGSEGV.
+ * the children of handler_finds_the_new_ids and its twin in debug mode handle SIGSEGV.
  */
 #include "harness.hpp"
 #include "rseq.hpp"
@@ -346,6 +346,36 @@ TEST_F(id_tamper, debug_mode_dies_when_preempted_in_v2)
 			self->rival.wait_for_progress();
 		});
 	});
+}
+
+/* The handler, and what follows, must not run with what user space wrote either. */
+TEST_F(id_tamper, debug_mode_handler_finds_the_right_ids)
+{
+	ASSERT_NO_FAILURE(open(self, variant, true));
+	ASSERT_EQ(handle_signal(SIGSEGV, look_at_ids), 0);
+	handler_state.area = &self->rseq.area;
+	for (const Field &field : fields) {
+		Context context("%s written", field.name);
+
+		EXPECT_SURVIVAL({
+			const std::uint32_t wrong = ~self->rseq.area.word(field.offset);
+
+			STEP("returning from a system call");
+			self->rseq.area.set_word(field.offset, wrong);
+			own_tid();
+			EXPECT_EQ(handler_state.segv_hits, is_v2(variant->mode));
+			if (is_v2(variant->mode)) {
+				EXPECT_EQ(handler_state.cpu_id_start, self->cpu);
+				EXPECT_EQ(handler_state.cpu_id, self->cpu);
+				expect_right_ids(self, self->cpu);
+			}
+			STEP("preempted");
+			self->rseq.area.set_word(field.offset, wrong);
+			self->rival.wait_for_progress();
+			EXPECT_EQ(handler_state.segv_hits, 2 * is_v2(variant->mode));
+			expect_right_ids(self, self->cpu);
+		});
+	}
 }
 
 TEST_F(id_tamper, debug_mode_dies_at_signal_in_v2)
