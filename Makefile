@@ -143,6 +143,8 @@ O|$(O)|where this checkout is built
 CACHE|$(CACHE)|tarballs and finished kernels, shared by checkouts
 BUILD|$(BUILD)|check-series: 1 compiles after each patch, in the whole matrix
 BOOT|$(BOOT)|check-series: 1 boots after each patch
+ALLOW_OFFSET||check-series, run: yes takes hunks that moved, in a tree of yours
+LIMITS||bench: NAME=NUMBER for other limits, to see them broken
 QUICK|$(QUICK)|bench: yes checks the limits only, for one BASE
 PREFIX||format-patch: how subjects begin, "$(PREFIX)" if not set
 OUT||format-patch: where the mails go, $(OUT) if not set
