@@ -518,6 +518,41 @@ TEST_F(descriptor, area_read_only_is_written_only_in_v1)
 		EXPECT_DEATH(SIGSEGV, { be_preempted_protected(self, PROT_READ, nullptr); });
 }
 
+/*
+ * The IDs have changed and cannot be written. A handler of SIGSEGV could not trust them, not even
+ * one that makes the area writable: a thread in v2 does not get there. In v1 it is doomed when it
+ * does, as up to 6.18.
+ */
+TEST_F(descriptor, area_read_only_at_migration)
+{
+	struct Handled { volatile bool entered; };
+	static Handled *handled;
+	static void *page;
+	Shared<Handled> shared;
+	int other = cpu_at(0);
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	handled = &*shared;
+	page = area_page(self);
+
+	auto migrate = [&](int protection) {
+		ASSERT_EQ(handle_signal(SIGSEGV, [](int, siginfo_t *, void *) {
+			handled->entered = true;
+			if (mprotect(page, page_size(), PROT_READ | PROT_WRITE))
+				_exit(1);
+		}), 0);
+		ASSERT_EQ(mprotect(page, page_size(), protection), 0);
+		ASSERT_EQ(pin(other), 0);
+		EXPECT_EQ(self->rseq.area.cpu_id(), other);
+	};
+
+	EXPECT_SURVIVAL({ migrate(PROT_READ | PROT_WRITE); });
+	EXPECT_DEATH(SIGSEGV, { migrate(PROT_READ); });
+	if (is_v2(variant->mode))
+		EXPECT_FALSE(handled->entered);
+}
+
 TEST_F(descriptor, area_unmapped)
 {
 	/* The twin unmaps a page that has nothing to do with it. */

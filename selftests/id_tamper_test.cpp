@@ -279,6 +279,79 @@ TEST_F(id_tamper, dies_when_moved_in_v2)
 	});
 }
 
+/*
+ * Another reason for an update: of three threads the first one ends, and the third one, which is
+ * registered, gets a lower mm_cid. It never leaves its CPU.
+ */
+TEST_F(id_tamper, dies_when_mm_cid_changes_in_v2)
+{
+	/* The limit is a quarter above the number of threads, and not above that of CPUs. */
+	if (nr_cpus() < 3)
+		SKIP("needs three CPUs");
+	if (!request_for(variant->mode).available())
+		SKIP("%s", request_for(variant->mode).missing);
+	ASSERT_EQ(self->debug.set(false), nullptr);
+	ASSERT_EQ(self->rival.start_visitor(self->cpu), 0);
+
+	auto compact = [&](bool restore) {
+		const Area &area = self->rseq.area;
+		std::uint32_t end_first = 0;
+		Thread first, third;
+
+		/* A process that never may run anywhere else needs one number. */
+		for (int i = 0; i < nr_cpus(); i++)
+			ASSERT_EQ(pin(cpu_at(i)), 0);
+		ASSERT_EQ(pin(self->cpu), 0);
+		ASSERT_EQ(first.start([&end_first](Thread::Stop) {
+			while (!__atomic_load_n(&end_first, __ATOMIC_ACQUIRE))
+				futex_wait(&end_first, 0);
+		}), 0);
+		ASSERT_EQ(third.start([&, restore](Thread::Stop) {
+			if (!self->rseq.open(variant->mode))
+				return;
+
+			const std::uint32_t before = area.mm_cid(), right = self->stored();
+
+			EXPECT_EQ(before, 2);
+			self->reach(changed);
+			self->store(~right);
+			/* Nothing to be updated yet. */
+			self->rival.wait_for_progress();
+			self->reach(same_cpu_passed);
+			if (restore)
+				self->store(right);
+			__atomic_store_n(&end_first, 1, __ATOMIC_RELEASE);
+			futex_wake(&end_first);
+			first.join();
+			for (unsigned int i = 0; i < max_rounds && area.mm_cid() != 1; i++)
+				self->rival.sleep(self->rival.request());
+			self->reach(event_passed);
+			EXPECT_EQ(area.mm_cid(), 1);
+			expect_right_ids(self, self->cpu);
+			EXPECT_EQ(self->rseq.registration.close(), 0);
+		}), 0);
+		third.join();
+	};
+
+	STEP("children that get a lower mm_cid");
+	for (const Field &field : fields) {
+		Context context("%s written", field.name);
+
+		self->field = field;
+		self->reach(started);
+		if (is_v2(variant->mode)) {
+			EXPECT_DEATH(SIGSEGV, { compact(false); });
+			EXPECT_EQ(self->progress->step, same_cpu_passed);
+		} else {
+			EXPECT_SURVIVAL({ compact(false); });
+			EXPECT_EQ(self->progress->step, event_passed);
+		}
+		self->reach(started);
+		EXPECT_SURVIVAL({ compact(true); });
+		EXPECT_EQ(self->progress->step, event_passed);
+	}
+}
+
 /* SIGSEGV can be handled. The handler, and what follows, must not run with the IDs from before. */
 TEST_F(id_tamper, handler_finds_the_new_ids)
 {
@@ -410,6 +483,27 @@ TEST_F(id_tamper, debug_mode_dies_after_sleep_in_v2)
 		change_and_wait(self, [&](auto &&change) {
 			change();
 			self->rival.sleep(self->rival.request());
+		});
+	});
+}
+
+/* The thread that calls membarrier belongs to the child: it is the memory that is registered. */
+TEST_F(id_tamper, debug_mode_dies_at_membarrier_in_v2)
+{
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_EQ(sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ), 0);
+	ASSERT_NO_FAILURE(open(self, variant, true, Rival::no));
+	STEP("children that are hit by membarrier");
+	for_each_change(self, is_v2(variant->mode), changed, [&] {
+		Agent barrier;
+
+		ASSERT_EQ(barrier.start_thread(self->other, [](std::uint32_t) {
+			EXPECT_EQ(sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ), 0);
+		}), 0);
+		change_and_wait(self, [&](auto &&change) {
+			change();
+			barrier.wait(barrier.request());
 		});
 	});
 }

@@ -9,15 +9,12 @@
  *
  * The twin makes the same call with the same rseq_cs, but outside of the section.
  */
-#include "files.hpp"
 #include "harness.hpp"
 #include "rseq.hpp"
 #include "sched.hpp"
 #include "sections.h"
 
 #include <csignal>
-#include <cstdio>
-#include <cstring>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -123,22 +120,6 @@ struct Sleeper {
 	volatile bool moves;
 };
 
-/* Asleep in a system call: the state after the name, which may hold anything, in parentheses. */
-void wait_until_asleep(pid_t tid)
-{
-	char path[64], text[512];
-	std::size_t used = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
-	while (!read_file(path, text, sizeof(text), &used)) {
-		const char *name_end = strrchr(text, ')');
-
-		if (name_end && name_end[1] == ' ' && name_end[2] == 'S')
-			return;
-		cpu_relax();
-	}
-}
-
 } /* namespace */
 
 TEST_F(syscall_in_cs, dies_in_debug_mode)
@@ -220,7 +201,7 @@ TEST_F(syscall_in_cs, dies_on_migration_with_signal_in_v2)
 {
 	Shared<Sleeper> sleeper;
 	auto wake = [sleeper = &*sleeper, cpu = self->other](std::uint32_t) {
-		wait_until_asleep(sleeper->tid);
+		spin_until([&] { return thread_state(sleeper->tid) == 'S'; });
 		if (sleeper->moves)
 			pin(cpu, sleeper->tid);
 		send_signal(sleeper->pid, sleeper->tid, SIGUSR1);

@@ -115,7 +115,6 @@ public:
 	bool is_open() const { return area_; }
 
 private:
-
 	struct rseq *area_ = nullptr;
 	std::uint32_t length_ = 0;
 };
