@@ -553,6 +553,49 @@ TEST_F(descriptor, area_read_only_at_migration)
 		EXPECT_FALSE(handled->entered);
 }
 
+/* A signal in v1 is told the IDs before its handler runs, or there is no handler. */
+TEST_F(descriptor, area_read_only_at_signal)
+{
+	struct Handled { volatile bool entered; };
+	static Handled *handled;
+	Shared<Handled> shared;
+
+	handled = &*shared;
+
+	auto raise_protected = [self](int protection) {
+		/* SIGSEGV does not have to wait for its end. */
+		ASSERT_EQ(handle_signal(SIGUSR1, [](int, siginfo_t *, void *) {
+			handled->entered = true;
+		}, SA_NODEFER), 0);
+		ASSERT_EQ(mprotect(area_page(self), page_size(), protection), 0);
+		ASSERT_EQ(send_signal(getpid(), own_tid(), SIGUSR1), 0);
+	};
+
+	EXPECT_SURVIVAL({ raise_protected(PROT_READ | PROT_WRITE); });
+	EXPECT_TRUE(handled->entered);
+	/* v2 has nothing to write, unless it is preempted and takes back requests on that. */
+	if (is_v2(variant->mode))
+		return;
+	handled->entered = false;
+	EXPECT_DEATH(SIGSEGV, { raise_protected(PROT_READ); });
+	EXPECT_FALSE(handled->entered);
+}
+
+/* Nor may it be given up like that, with the last values unwritten. */
+TEST_F(descriptor, area_read_only_at_the_end)
+{
+	const Request request = request_for(variant->mode);
+
+	auto give_up = [self, &request](int protection) {
+		ASSERT_EQ(mprotect(area_page(self), page_size(), protection), 0);
+		EXPECT_EQ(sys_rseq(self->rseq.area.get(), request.length, RSEQ_FLAG_UNREGISTER,
+				   SECTION_SIGNATURE), 0);
+	};
+
+	EXPECT_SURVIVAL({ give_up(PROT_READ | PROT_WRITE); });
+	EXPECT_DEATH(SIGSEGV, { give_up(PROT_READ); });
+}
+
 TEST_F(descriptor, area_unmapped)
 {
 	/* The twin unmaps a page that has nothing to do with it. */

@@ -147,6 +147,13 @@ void expect_rewrite(Self *self, const Params *variant, Event &&event)
 	event(&seen);
 	self->right = self->rseq.area.ids();
 
+	const Location here = location();
+
+	EXPECT_EQ(self->right.cpu_id_start, here.cpu);
+	EXPECT_EQ(self->right.cpu_id, here.cpu);
+	EXPECT_EQ(self->right.node_id, here.node);
+	EXPECT_LT(self->right.mm_cid, mm_cid_limit());
+
 	for (std::uint32_t value : poisons) {
 		Context context("poison 0x%08x", value);
 		unsigned int round = 0;

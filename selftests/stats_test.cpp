@@ -9,6 +9,7 @@
 #include "sched.hpp"
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <sys/stat.h>
@@ -23,6 +24,8 @@ constexpr long registrations = 500;
 /* What other programs of a system may register meanwhile; nothing in a guest. */
 constexpr long noise = 50;
 constexpr long kills = 4;
+
+constexpr Ids poison = { 0x80000001, 0x80010002, 0x80020003, 0x80040004 };
 
 } /* namespace */
 
@@ -106,10 +109,10 @@ namespace {
 using Self = stats_data;
 using Params = stats_variant;
 
-/* The children do body(), which kills in v2 and does no harm in v1; counter has to tell. */
+/* The children do body(), which kills or does no harm; counter has to tell. */
 template <typename Body>
-void expect_kills(Self *self, const Params *variant, const char *counter, const char *other,
-		  Body &&body)
+void expect_kills(Self *self, const Params *variant, bool dies, const char *counter,
+		  const char *other, Body &&body)
 {
 	ASSERT_NO_FAILURE(self->expect_counters());
 	if (nr_cpus() < 2)
@@ -118,13 +121,13 @@ void expect_kills(Self *self, const Params *variant, const char *counter, const 
 		return;
 	ASSERT_EQ(self->before.load(), nullptr);
 	for (long i = 0; i < kills; i++) {
-		if (is_v2(variant->mode))
+		if (dies)
 			EXPECT_DEATH(SIGSEGV, body());
 		else
 			EXPECT_SURVIVAL(body());
 	}
 	ASSERT_EQ(self->after.load(), nullptr);
-	EXPECT_EQ(self->increase(counter), is_v2(variant->mode) ? kills : 0);
+	EXPECT_EQ(self->increase(counter), dies ? kills : 0);
 	EXPECT_EQ(self->increase(other), 0);
 }
 
@@ -144,7 +147,7 @@ TEST_F(stats, changed_ids_are_counted)
 {
 	Area &area = self->rseq.area;
 
-	expect_kills(self, variant, "badids", "badsys", [&] {
+	expect_kills(self, variant, is_v2(variant->mode), "badids", "badsys", [&] {
 		Ids wrong = area.ids();
 
 		wrong.cpu_id_start ^= 0x80000000;
@@ -158,9 +161,70 @@ TEST_F(stats, system_call_in_section_is_counted)
 {
 	const cpu_set_t target = only(cpu_at(0));
 
-	expect_kills(self, variant, "badsys", "badids", [&] {
+	expect_kills(self, variant, is_v2(variant->mode), "badsys", "badids", [&] {
 		system_call(self->rseq.area.get(), __NR_sched_setaffinity, 0, sizeof(target),
 			    reinterpret_cast<long>(&target));
+	});
+}
+
+/* ---- Debug mode has checks of its own ---- */
+
+namespace {
+
+void enable_debug(Self *self)
+{
+	if (const char *missing = self->debug.set(true))
+		SKIP("%s", missing);
+}
+
+} /* namespace */
+
+TEST_F(stats, debug_mode_counts_changed_ids)
+{
+	ASSERT_NO_FAILURE(enable_debug(self));
+	expect_kills(self, variant, is_v2(variant->mode), "badids", "badsys", [&] {
+		self->rseq.area.set_ids(poison);
+		own_tid();
+	});
+}
+
+TEST_F(stats, debug_mode_counts_changed_ids_at_signal)
+{
+	static volatile unsigned int hits, hits_changed;
+	static volatile bool changed;
+	constexpr long timer_us = 1000;
+	constexpr unsigned int max_rounds = 50;
+
+	ASSERT_NO_FAILURE(enable_debug(self));
+	ASSERT_EQ(handle_signal(SIGALRM, [](int, siginfo_t *, void *) {
+		hits = hits + 1;
+		hits_changed = hits_changed + changed;
+	}), 0);
+	expect_kills(self, variant, is_v2(variant->mode), "badids", "badsys", [&] {
+		/* Until the timer was slower than the store. */
+		for (unsigned int i = 0; i < max_rounds && !hits_changed; i++) {
+			const unsigned int before = hits;
+
+			arm_timer(timer_us);
+			if (hits == before) {
+				self->rseq.area.set_ids(poison);
+				changed = true;
+			}
+			spin_until([&] { return hits != before; });
+			changed = false;
+		}
+		EXPECT_EQ(hits_changed, 1);
+	});
+}
+
+/* The twin of v2 dies as well. */
+TEST_F(stats, debug_mode_counts_system_call_in_section)
+{
+	ASSERT_NO_FAILURE(enable_debug(self));
+	expect_kills(self, variant, true, "badsys", "badids", [&] {
+		/* Aborted by an interrupt before the call, there was none. */
+		while (system_call(self->rseq.area.get(), __NR_getppid, 0, 0, 0))
+			;
 	});
 }
 

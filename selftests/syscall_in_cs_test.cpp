@@ -14,6 +14,7 @@
 #include "sched.hpp"
 #include "sections.h"
 
+#include <atomic>
 #include <csignal>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -242,6 +243,70 @@ TEST_F(syscall_in_cs, dies_on_migration_with_signal_in_v2)
 			EXPECT_DEATH(SIGSEGV, { sleep(true); });
 		else
 			EXPECT_SURVIVAL({ EXPECT_EQ(sleep(true), 1); });
+		EXPECT_SURVIVAL({ sleep(false); });
+	}
+}
+
+/*
+ * No migration: while the third thread of a process sleeps the first one ends, and the third gets
+ * a lower mm_cid.
+ */
+TEST_F(syscall_in_cs, dies_on_new_mm_cid_in_v2)
+{
+	/* The limit is a quarter above the number of threads, and not above that of CPUs. */
+	if (nr_cpus() < 3)
+		SKIP("needs three CPUs");
+	if (!request_for(variant->mode).available())
+		SKIP("%s", request_for(variant->mode).missing);
+	ASSERT_EQ(self->debug.set(false), nullptr);
+
+	auto sleep = [&](bool inside) {
+		Area &area = self->rseq.area;
+		std::atomic<pid_t> tid = 0;
+		Bystander first;
+		Thread third;
+		int fds[2];
+
+		/* A process that never may run anywhere else needs one number. */
+		for (int i = 0; i < nr_cpus(); i++)
+			ASSERT_EQ(pin(cpu_at(i)), 0);
+		ASSERT_EQ(pin(self->cpu), 0);
+		ASSERT_EQ(pipe(fds), 0);
+		ASSERT_EQ(first.start(), 0);
+		ASSERT_EQ(third.start([&](Thread::Stop) {
+			volatile char byte = 0;
+			int aborted = 0;
+
+			if (!self->rseq.open(variant->mode))
+				return;
+			EXPECT_EQ(area.mm_cid(), 2);
+			tid = own_tid();
+			/* Aborted by an interrupt before the call, it has read nothing. */
+			while (!byte) {
+				const auto buffer = static_cast<long>(address(const_cast<char *>(&byte)));
+
+				if (inside)
+					aborted = self->call_inside(__NR_read, fds[0], buffer, 1);
+				else
+					self->call_outside(__NR_read, fds[0], buffer, 1);
+			}
+			EXPECT_EQ(area.rseq_cs(), 0);
+			EXPECT_EQ(area.mm_cid(), 1);
+			EXPECT_EQ(aborted, inside);
+			EXPECT_EQ(self->rseq.registration.close(), 0);
+		}), 0);
+		spin_until([&] { return tid && thread_state(tid) == 'S'; });
+		first.end();
+		EXPECT_EQ(write(fds[1], "x", 1), 1);
+		third.join();
+	};
+
+	STEP("sleeping until mm_cid is another one");
+	for (unsigned int i = 0; i < wanted_rounds / 4; i++) {
+		if (is_v2(variant->mode))
+			EXPECT_DEATH(SIGSEGV, { sleep(true); });
+		else
+			EXPECT_SURVIVAL({ sleep(true); });
 		EXPECT_SURVIVAL({ sleep(false); });
 	}
 }

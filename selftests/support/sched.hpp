@@ -201,6 +201,34 @@ private:
 	alignas(std::max_align_t) unsigned char storage_[128];
 };
 
+/* A thread that does nothing but to be there: it has an mm_cid, until it ends. */
+class Bystander {
+public:
+	Bystander() = default;
+	~Bystander() { end(); }
+	Bystander(const Bystander &) = delete;
+	Bystander &operator=(const Bystander &) = delete;
+
+	int start()			/* an errno */
+	{
+		return thread_.start([this](Thread::Stop) {
+			while (!__atomic_load_n(&ended_, __ATOMIC_ACQUIRE))
+				futex_wait(&ended_, 0);
+		});
+	}
+
+	void end()
+	{
+		__atomic_store_n(&ended_, 1, __ATOMIC_RELEASE);
+		futex_wake(&ended_);
+		thread_.join();
+	}
+
+private:
+	std::uint32_t ended_ = 0;
+	Thread thread_;
+};
+
 /*
  * Somebody who spins on a CPU, counts progress and does a job for each ticket it sees, as a
  * process (which leaves the caller's mm alone) or as a thread (which membarrier reaches).
