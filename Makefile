@@ -31,6 +31,7 @@ LLVM     ?=
 DEBUG_KERNEL ?= no
 CMDLINE  ?=
 MUTATION ?=
+MUTATIONS ?=
 KERNEL_CACHE ?=
 # What outlives a checkout: tarballs and finished kernels
 CACHE    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rseq-modes
@@ -143,6 +144,7 @@ O|$(O)|where this checkout is built
 CACHE|$(CACHE)|tarballs and finished kernels, shared by checkouts
 BUILD|$(BUILD)|check-series: 1 compiles after each patch, in the whole matrix
 BOOT|$(BOOT)|check-series: 1 boots after each patch
+MUTATIONS||mutation: names from patches/linux-$(BASE)/mutations, all if empty
 ALLOW_OFFSET||check-series, run: yes takes hunks that moved, in a tree of yours
 LIMITS||bench: NAME=NUMBER for other limits, to see them broken
 QUICK|$(QUICK)|bench: yes checks the limits only, for one BASE
@@ -235,7 +237,8 @@ baseline-run:
 
 # Undo one behaviour of the series after the other and see the named test fail
 mutation:
-	@scripts/check-mutations --series $(series) --arch $(ARCH) --base $(BASE) --out $(here)/$(ARCH)/mutations
+	@scripts/check-mutations --series $(series) --arch $(ARCH) --base $(BASE) --out $(here)/$(ARCH)/mutations \
+		$(MUTATIONS:%=--only %)
 
 .PHONY: mutation mutation-run
 mutation-run: initramfs
