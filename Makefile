@@ -202,15 +202,19 @@ initramfs: selftests guest
 boot = scripts/run-qemu --kernel $(image) --initrd $(out)/initramfs.cpio --out $(rundir) \
 	--cpus $(NR_CPUS) --timeout $(TIMEOUT) $(if $(CMDLINE),--append '$(CMDLINE)')
 
+judge = scripts/verdict $(rundir) \
+	$(if $(filter patched,$(flavour)),$(if $(wildcard $(series)/skips),\
+	&& scripts/check-skips $(rundir) $(series)/skips $(ARCH) $(NR_CPUS)))
+
 run: initramfs
 	@$(boot)
-	@scripts/verdict $(rundir)
+	@$(judge)
 
 # Once more what was run last, without looking for anything to build
 rerun:
 	@[ -e $(image) ] || { echo "make rerun: nothing was run yet for ARCH=$(ARCH) BASE=$(BASE)" >&2; exit 3; }
 	@$(boot)
-	@scripts/verdict $(rundir)
+	@$(judge)
 
 # The guest of the last run, stopped at its first instruction. DEBUG_KERNEL=yes has lines.
 gdb:
