@@ -110,7 +110,9 @@ workshop := $(abspath $(out))/kbuild
 whole    := $(out)
 ifneq ($(MUTATION),)
 $(call check,MUTATION,$(patsubst $(series)/mutations/%.diff,%,$(wildcard $(series)/mutations/*.diff)))
-subset   := --then mutations/$(MUTATION).diff
+mutation := $(series)/mutations/$(MUTATION).diff
+left_out := $(shell sed -n '/^---/q; s/^Leaves-out: //p' $(mutation))
+subset   := $(if $(left_out),--without $(left_out),--then mutations/$(MUTATION).diff)
 out      := $(out)-without/$(MUTATION)
 endif
 
