@@ -113,6 +113,10 @@ $(call check,MUTATION,$(patsubst $(series)/mutations/%.diff,%,$(wildcard $(serie
 mutation := $(series)/mutations/$(MUTATION).diff
 left_out := $(shell sed -n '/^---/q; s/^Leaves-out: //p' $(mutation))
 subset   := $(if $(left_out),--without $(left_out),--then mutations/$(MUTATION).diff)
+# Without a patch, those behind it find their lines elsewhere
+ifneq ($(left_out),)
+export ALLOW_OFFSET := yes
+endif
 out      := $(out)-without/$(MUTATION)
 endif
 
