@@ -11,6 +11,7 @@
  * mark gone and the last one there looks at it in its middle.
  */
 #include "harness.hpp"
+#include "observe.hpp"
 #include "rseq.hpp"
 #include "sched.hpp"
 #include "sections.h"
@@ -214,7 +215,7 @@ void call_outside(Self *self)
 void expect_ids(Self *self, const Params *variant)
 {
 	const Ids right = self->rseq.area.ids();
-	const Ids poison = { 0x80000001, 0x80010002, 0x80020003, 0x80040004 };
+	const Ids poison = impossible_ids;
 	Ids wanted = is_v2(variant->mode) ? poison : right;
 	Ids seen = {};
 

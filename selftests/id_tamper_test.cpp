@@ -11,6 +11,7 @@
  * the children of handler_finds_the_new_ids and its twin in debug mode handle SIGSEGV.
  */
 #include "harness.hpp"
+#include "observe.hpp"
 #include "rseq.hpp"
 #include "sched.hpp"
 
@@ -208,16 +209,7 @@ void for_each_change(Self *self, bool dies, Step last_of_dead, Child &&child)
 
 void expect_right_ids(const Self *self, int cpu)
 {
-	/* Before a system call could put them right. */
-	const Ids ids = self->rseq.area.ids();
-	const Location here = location();
-
-	EXPECT_EQ(here.cpu, cpu);
-	EXPECT_EQ(ids.cpu_id_start, cpu);
-	EXPECT_EQ(ids.cpu_id, cpu);
-	EXPECT_EQ(ids.node_id, here.node);
-	EXPECT_LT(ids.mm_cid, sysconf(_SC_NPROCESSORS_CONF));
-	EXPECT_TRUE(self->rseq.area.canaries_intact());
+	expect_ids_of(self->rseq.area, cpu);
 }
 
 /* ---- Without debug mode: all that counts is the update of the IDs ---- */
@@ -304,10 +296,7 @@ TEST_F(id_tamper, dies_when_mm_cid_changes_in_v2)
 		Bystander first;
 		Thread third;
 
-		/* A process that never may run anywhere else needs one number. */
-		for (int i = 0; i < nr_cpus(); i++)
-			ASSERT_EQ(pin(cpu_at(i)), 0);
-		ASSERT_EQ(pin(self->cpu), 0);
+		ASSERT_EQ(pin_after_all(self->cpu), 0);
 		ASSERT_EQ(first.start(), 0);
 		ASSERT_EQ(third.start([&, restore](Thread::Stop) {
 			if (!self->rseq.open(variant->mode))

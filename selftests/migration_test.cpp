@@ -7,6 +7,7 @@
  */
 #include "files.hpp"
 #include "harness.hpp"
+#include "observe.hpp"
 #include "rseq.hpp"
 #include "sched.hpp"
 #include "sections.h"
@@ -85,20 +86,6 @@ namespace {
 
 using Self = migration_data;
 using Params = migration_variant;
-
-void expect_ids_of(const Area &area, int cpu)
-{
-	/* Before a system call could put them right. */
-	const Ids ids = area.ids();
-	const Location here = location();
-
-	EXPECT_EQ(here.cpu, cpu);
-	EXPECT_EQ(ids.cpu_id_start, cpu);
-	EXPECT_EQ(ids.cpu_id, cpu);
-	EXPECT_EQ(ids.node_id, here.node);
-	EXPECT_LT(ids.mm_cid, sysconf(_SC_NPROCESSORS_CONF));
-	EXPECT_TRUE(area.canaries_intact());
-}
 
 /* v1 does not mind what stands there. */
 void poison_in_v1(Self *self, const Params *variant)

@@ -40,8 +40,8 @@ namespace {
  */
 constexpr unsigned int all_steps = 32000;
 
-/* A part of them will do for what is seen with the first signal. */
-constexpr unsigned int few_steps = 8;
+/* What is seen with the first signal takes that part of them, or until all has happened. */
+constexpr unsigned int pointers_divisor = 8;
 
 /* Of each worker, at most: so many times its steps, if something has not happened by then. */
 constexpr unsigned int max_extension = 100;
@@ -696,7 +696,7 @@ TEST_F_TIMEOUT(slab_client, finds_no_valid_pointer, times_if_deep(default_deadli
 {
 	Settings settings = variant->settings;
 
-	settings.steps /= few_steps;
+	settings.steps /= pointers_divisor;
 	if (variant->debug)
 		EXPECT_SURVIVAL(push_and_pop(settings, Judged::pointers));
 	else

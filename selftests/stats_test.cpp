@@ -5,6 +5,7 @@
  */
 #include "files.hpp"
 #include "harness.hpp"
+#include "observe.hpp"
 #include "rseq.hpp"
 #include "sched.hpp"
 
@@ -24,8 +25,6 @@ constexpr long registrations = 500;
 /* What other programs of a system may register meanwhile; nothing in a guest. */
 constexpr long noise = 50;
 constexpr long kills = 4;
-
-constexpr Ids poison = { 0x80000001, 0x80010002, 0x80020003, 0x80040004 };
 
 } /* namespace */
 
@@ -183,7 +182,7 @@ TEST_F(stats, debug_mode_counts_changed_ids)
 {
 	ASSERT_NO_FAILURE(enable_debug(self));
 	expect_kills(self, variant, is_v2(variant->mode), "badids", "badsys", [&] {
-		self->rseq.area.set_ids(poison);
+		self->rseq.area.set_ids(impossible_ids);
 		own_tid();
 	});
 }
@@ -207,7 +206,7 @@ TEST_F(stats, debug_mode_counts_changed_ids_at_signal)
 
 			arm_timer(timer_us);
 			if (hits == before) {
-				self->rseq.area.set_ids(poison);
+				self->rseq.area.set_ids(impossible_ids);
 				changed = true;
 			}
 			spin_until([&] { return hits != before; });

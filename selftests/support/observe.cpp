@@ -23,10 +23,23 @@ void look_at_ids(int, siginfo_t *, void *)
 
 } /* namespace */
 
+void expect_ids_of(const Area &area, int cpu)
+{
+	/* Before a system call could put them right. */
+	const Ids ids = area.ids();
+	const Location here = location();
+
+	EXPECT_EQ(here.cpu, cpu);
+	EXPECT_EQ(ids.cpu_id_start, cpu);
+	EXPECT_EQ(ids.cpu_id, cpu);
+	EXPECT_EQ(ids.node_id, here.node);
+	EXPECT_LT(ids.mm_cid, sysconf(_SC_NPROCESSORS_CONF));
+	EXPECT_TRUE(area.canaries_intact());
+}
+
 Service observe_service(Area &area)
 {
-	/* Above every CPU and node number, and different in every field. */
-	const Ids poison = { 0x80000001, 0x80010002, 0x80020003, 0x80040004 };
+	const Ids poison = impossible_ids;
 	const Location here = location();
 	const Ids right = area.ids();
 

@@ -16,6 +16,12 @@ constexpr Service service_of(Mode mode)
 	return is_v2(mode) ? Service::v2 : Service::v1;
 }
 
+/* Above every CPU and node number and mm_cid, and different in every field. */
+constexpr Ids impossible_ids = { 0x80000001, 0x80010002, 0x80020003, 0x80040004 };
+
+/* The area has the IDs of that CPU, where the thread is now. */
+void expect_ids_of(const Area &area, int cpu);
+
 /* For the word at offset 28 before a registration: v2 sets it to 0, v1 leaves it alone (R7). */
 constexpr std::size_t tail_offset = 28;
 constexpr std::uint32_t stale_tail = 0x5ca1ab1e;

@@ -64,6 +64,14 @@ int pin(int cpu, pid_t tid)
 	return sched_setaffinity(tid, sizeof(set), &set) ? errno : 0;
 }
 
+int pin_after_all(int cpu)
+{
+	for (int i = 0; i < cpu_count; i++)
+		if (int err = pin(cpu_list[i]))
+			return err;
+	return pin(cpu);
+}
+
 Location location()
 {
 	Location here = {};

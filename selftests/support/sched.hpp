@@ -60,6 +60,12 @@ Switches switches();
 /* The letter in /proc/TID/stat: 'R', 'S', 'T'. '?' if there is no such thread. */
 char thread_state(pid_t tid);
 
+/*
+ * On that CPU, having been on all others: a process that was never allowed to run anywhere else
+ * needs one mm_cid for all its threads. An errno.
+ */
+int pin_after_all(int cpu);
+
 /* ---- Waiting ---- */
 
 /* Lets QEMU run another CPU, too: without it a spinning vCPU can keep its host thread for long. */
