@@ -20,6 +20,9 @@ GUEST_COUNTING_MACHINE  := microvm,acpi=off,rtc=on
 GUEST_COUNTING_CPU      := $(GUEST_CPU)
 GUEST_COUNTING_ACCEL    := tcg,thread=single
 GUEST_MEMORY            := 512M
+# node_id is more than 0 on the second socket. No ACPI table says so: the kernel splits its memory.
+GUEST_NODES             := 2
+GUEST_NODES_WORD        := numa=fake=
 # A kernel that dies before the console is there would die in silence without the early one.
 GUEST_CONSOLE           := ttyS0
 GUEST_EARLYCON          := earlycon=uart8250,io,0x3f8
@@ -40,6 +43,6 @@ GUEST_PACKAGES          := $(GUEST_PACKAGES_QEMU) \
 
 GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_MACHINE \
                            GUEST_CPU GUEST_ACCEL GUEST_COUNTING_MACHINE GUEST_COUNTING_CPU \
-                           GUEST_COUNTING_ACCEL GUEST_COUNTING_WORDS GUEST_MEMORY GUEST_CONSOLE \
-                           GUEST_EARLYCON GUEST_WORDS GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE \
-                           GUEST_PACKAGES
+                           GUEST_COUNTING_ACCEL GUEST_COUNTING_WORDS GUEST_MEMORY GUEST_NODES \
+                           GUEST_NODES_WORD GUEST_CONSOLE GUEST_EARLYCON GUEST_WORDS \
+                           GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE GUEST_PACKAGES
