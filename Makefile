@@ -257,7 +257,7 @@ mutation-run: initramfs
 
 # The table of rules against the cases that exist
 check-rules: selftests
-	@scripts/check-rules Documentation/rseq-abi-modes.rst $(known_tests:%=$(out)/selftests/%)
+	@scripts/check-rules Documentation/rseq-abi-modes.rst selftests $(known_tests:%=$(out)/selftests/%)
 
 .PHONY: check-rules
 

@@ -6,6 +6,7 @@
  * unknown flag, not registered or other values, other signature, already registered, length and
  * alignment, address. Which mode a registration got is judged by what the kernel does with the
  * area: v2 sets the word at 28 to 0, v1 rewrites poisoned IDs before a signal handler runs.
+ * R8: of an area where the memory ends, nothing beyond is needed.
  */
 #include "harness.hpp"
 #include "observe.hpp"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * R1 and R3: the registration of a thread is for everybody in it. Two libraries, each with its
+ * R2 and R3: the registration of a thread is for everybody in it. Two libraries, each with its
  * own critical sections and data, use it in turn, one of them in signal handlers that interrupt
  * the other, and nobody's counters, lists and locks go wrong, whatever happens to the threads:
  * preempted by each other, moved to other CPUs, hit by signals or by membarrier.
