@@ -3,22 +3,18 @@
  * R1.2, R1.3: what the auxiliary vector tells about rseq. A library finds there how much to
  * register, and which flag to pass, so that it needs no newer header for a newer kernel.
  */
-#include "compat.h"
+#include "compat.hpp"
 #include "files.hpp"
 #include "harness.hpp"
 #include "rseq.hpp"
 #include "tracee.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <elf.h>
-#include <fcntl.h>
 #include <sys/auxv.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace selftest;
@@ -157,40 +153,15 @@ TEST_F(auxv, same_after_exec)
 
 namespace {
 
-constexpr int cannot_execute = 126;
-
-/* The program that is linked in writes its vector, and what follows, to stdout. */
 void load_of_compat_program(Vector *vector)
 {
+	Compat program(compat_auxv, compat_auxv_end);
 	Elf32_auxv_t entries[COMPAT_AUXV_SIZE / sizeof(Elf32_auxv_t)];
-	const auto size = static_cast<std::size_t>(compat_program_end - compat_program);
-	/* Its strings are above its vector: there are enough bytes to write. */
-	char name[COMPAT_AUXV_SIZE + 1] = {}, *argv[] = { name, nullptr }, *envp[] = { nullptr };
-	int file = memfd_create("compat", 0), pipe_fds[2];
 
-	memset(name, 'x', COMPAT_AUXV_SIZE);
-	ASSERT_GE(file, 0);
-	ASSERT_EQ(write(file, compat_program, size), size);
-	ASSERT_EQ(pipe(pipe_fds), 0);
-
-	pid_t pid = fork_member();
-
-	if (pid == 0) {
-		dup2(pipe_fds[1], STDOUT_FILENO);
-		fexecve(file, argv, envp);
-		_exit(errno == ENOEXEC ? cannot_execute : 1);
-	}
-	close(file);
-	close(pipe_fds[1]);
-
-	ssize_t got = read(pipe_fds[0], entries, sizeof(entries));
-	int status = wait_status(pid);
-
-	close(pipe_fds[0]);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == cannot_execute)
-		SKIP("the kernel does not execute 32-bit programs");
-	ASSERT_EQ(status, 0);
-	ASSERT_EQ(got, sizeof(entries));
+	ASSERT_NO_FAILURE(program.run());
+	ASSERT_EQ(program.status(), 0);
+	ASSERT_EQ(program.size(), sizeof(entries));
+	memcpy(entries, program.output(), sizeof(entries));
 	for (const Elf32_auxv_t &entry : entries) {
 		if (entry.a_type == AT_NULL)
 			break;

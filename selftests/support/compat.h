@@ -1,13 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A 32-bit program, as the bytes of its ELF file, so that nobody needs a compiler for it:
- * executed with one argument and an empty environment, it writes COMPAT_AUXV_SIZE bytes to
- * stdout that begin with its auxiliary vector, and exits with 0.
+ * 32-bit programs, as the bytes of their ELF files, so that nobody needs a compiler for them:
+ *
+ * compat_auxv, executed with one argument and an empty environment, writes COMPAT_AUXV_SIZE bytes
+ * to stdout that begin with its auxiliary vector, and exits with 0.
+ *
+ * compat_section registers rseq, sets cpu_id_start, and enters a critical section that it does not
+ * leave by itself. Aborted it writes the first COMPAT_AREA_SIZE bytes of its area to stdout, and
+ * exits with 0. Where rseq(2) fails it exits with the errno. The order is in its bytes: whoever
+ * runs a copy with another struct compat_order at compat_section_order gets that.
  */
 #ifndef SELFTEST_COMPAT_H
 #define SELFTEST_COMPAT_H
 
 #define COMPAT_AUXV_SIZE	512
+#define COMPAT_AREA_SIZE	32
+#define COMPAT_AREA_ALIGN	64
+
+/* struct compat_order */
+#define ORDER_LENGTH		0
+#define ORDER_FLAGS		4
+#define ORDER_CPU_ID_START	8
+#define ORDER_SYSTEM_CALL	12
+#define ORDER_SIZE		16
+
+#define COMPAT_SIGNATURE	0x53053053
 
 #ifdef __ASSEMBLER__
 
@@ -16,37 +33,71 @@
 
 #define COMPAT_BASE		0x10000
 
+/* struct rseq */
+#define AREA_CPU_ID_START	0
+#define AREA_RSEQ_CS		8
+
+/* Where it will be in the memory of the program. */
+#define COMPAT_ADDRESS(name, label)	(COMPAT_BASE + label - name)
+
 /* The file header, and one segment that has the whole file. The code follows. */
-.macro compat_header machine flags
+.macro compat_header name machine flags
 	.section .rodata
-	.balign	16
-	.globl	compat_program, compat_program_end
-	.type	compat_program, %object
-compat_program:
+	.balign	COMPAT_AREA_ALIGN
+	.globl	\name, \name\()_end
+	.type	\name, %object
+\name:
 	.byte	0x7f, 'E', 'L', 'F', 1, 1, 1, 0
 	.zero	8
 	.short	2, \machine		/* ET_EXEC */
-	.long	1, COMPAT_BASE + compat_code - compat_program
+	.long	1, COMPAT_ADDRESS(\name, \name\()_code)
 	.long	52, 0, \flags		/* program headers, no sections */
 	.short	52, 32, 1, 40, 0, 0
 	.long	1, 0, COMPAT_BASE, COMPAT_BASE
-	.long	compat_program_end - compat_program, compat_program_end - compat_program
-	.long	5, 0x1000		/* PF_R | PF_X */
-compat_code:
+	.long	\name\()_end - \name, \name\()_end - \name
+	.long	7, 0x1000		/* PF_R | PF_W | PF_X */
+\name\()_code:
 .endm
 
-.macro compat_end
-compat_program_end:
-	.size	compat_program, . - compat_program
+.macro compat_end name
+\name\()_end:
+	.size	\name, . - \name
+.endm
+
+/* What compat_section has besides code, which has start, post_commit and abort. */
+.macro compat_section_data
+	.balign	4
+	.globl	compat_section_order
+compat_section_order:
+	.zero	ORDER_SIZE
+	.balign	32
+compat_section_descriptor:
+	.long	0, 0
+	.quad	COMPAT_ADDRESS(compat_section, compat_section_start)
+	.quad	compat_section_post_commit - compat_section_start
+	.quad	COMPAT_ADDRESS(compat_section, compat_section_abort)
+	.balign	COMPAT_AREA_ALIGN
+compat_section_area:
+	.zero	2 * COMPAT_AREA_ALIGN
 .endm
 
 #else
+
+#include <linux/types.h>
+
+struct compat_order {
+	__u32 length;		/* of the registration; bytes */
+	__u32 flags;
+	__u32 cpu_id_start;	/* what it has before the section */
+	__u32 system_call;	/* one inside of the section, or none if 0 */
+};
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-extern const char compat_program[], compat_program_end[];
+extern const char compat_auxv[], compat_auxv_end[];
+extern const char compat_section[], compat_section_end[], compat_section_order[];
 
 #ifdef __cplusplus
 }

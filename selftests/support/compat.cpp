@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "compat.hpp"
+#include "harness.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace selftest {
+
+namespace {
+
+constexpr int cannot_execute = 126;
+
+} /* namespace */
+
+Compat::Compat(const char *begin, const char *end)
+	: begin_(begin), image_size_(static_cast<std::size_t>(end - begin))
+{
+	memcpy(image_, begin, std::min(image_size_, sizeof(image_)));
+}
+
+void Compat::set_order(const struct compat_order &order)
+{
+	memcpy(image_ + (compat_section_order - begin_), &order, sizeof(order));
+}
+
+void Compat::run()
+{
+	/* The strings are above the vector: there are enough bytes for compat_auxv to write. */
+	char name[COMPAT_AUXV_SIZE + 1] = {}, *argv[] = { name, nullptr }, *envp[] = { nullptr };
+	int file = memfd_create("compat", 0), pipe_fds[2];
+
+	memset(name, 'x', COMPAT_AUXV_SIZE);
+	ASSERT_GE(file, 0);
+	ASSERT_LE(image_size_, sizeof(image_));
+	ASSERT_EQ(write(file, image_, image_size_), image_size_);
+	ASSERT_EQ(pipe(pipe_fds), 0);
+
+	pid_t pid = fork_member();
+
+	if (pid == 0) {
+		dup2(pipe_fds[1], STDOUT_FILENO);
+		fexecve(file, argv, envp);
+		_exit(errno == ENOEXEC ? cannot_execute : 1);
+	}
+	close(file);
+	close(pipe_fds[1]);
+
+	ssize_t got = read(pipe_fds[0], output_, sizeof(output_));
+
+	status_ = wait_status(pid);
+	close(pipe_fds[0]);
+	ASSERT_GE(got, 0);
+	size_ = static_cast<std::size_t>(got);
+	if (WIFEXITED(status_) && WEXITSTATUS(status_) == cannot_execute)
+		SKIP("the kernel does not execute 32-bit programs");
+}
+
+} /* namespace selftest */
