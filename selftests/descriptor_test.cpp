@@ -169,6 +169,14 @@ void be_preempted_outside(Self *self, std::uint64_t pointer)
 	EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
 }
 
+/* Not in user space when that happens; only v1 looks then. */
+void sleep_outside(Self *self, std::uint64_t pointer)
+{
+	self->rseq.area.set_rseq_cs(as_descriptor(pointer));
+	self->rival.sleep(self->rival.request());
+	EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
+}
+
 /* ---- In the parent ---- */
 
 template <typename Defect>
@@ -205,11 +213,15 @@ void expect_refused_inside(Self *self, Defect &&defect)
 }
 
 template <typename Defect>
-void expect_outside(Self *self, bool dies, Defect &&defect)
+void expect_outside(Self *self, const Params *variant, bool dies, Defect &&defect)
 {
 	ASSERT_NO_FAILURE(start_rival(self));
 	STEP("preemption outside of the section");
 	expect_fate(self, dies, defect, be_preempted_outside);
+	if (is_v2(variant->mode))
+		return;
+	STEP("sleeping outside of the section");
+	expect_fate(self, dies, defect, sleep_outside);
 }
 
 /* What v2 does not read when the thread is outside. */
@@ -217,15 +229,15 @@ template <typename Defect>
 void expect_refused(Self *self, const Params *variant, Defect &&defect)
 {
 	ASSERT_NO_FAILURE(expect_refused_inside(self, defect));
-	expect_outside(self, !is_v2(variant->mode), defect);
+	expect_outside(self, variant, !is_v2(variant->mode), defect);
 }
 
 /* What no mode can do without. */
 template <typename Defect>
-void expect_refused_everywhere(Self *self, Defect &&defect)
+void expect_refused_everywhere(Self *self, const Params *variant, Defect &&defect)
 {
 	ASSERT_NO_FAILURE(expect_refused_inside(self, defect));
-	expect_outside(self, true, defect);
+	expect_outside(self, variant, true, defect);
 }
 
 } /* namespace */
@@ -234,17 +246,17 @@ void expect_refused_everywhere(Self *self, Defect &&defect)
 
 TEST_F(descriptor, at_kernel_address)
 {
-	expect_refused_everywhere(self, [](Made *made) { made->pointer = kernel_address; });
+	expect_refused_everywhere(self, variant, [](Made *made) { made->pointer = kernel_address; });
 }
 
 TEST_F(descriptor, at_non_canonical_address)
 {
-	expect_refused_everywhere(self, [](Made *made) { made->pointer = non_canonical; });
+	expect_refused_everywhere(self, variant, [](Made *made) { made->pointer = non_canonical; });
 }
 
 TEST_F(descriptor, at_unmapped_address)
 {
-	expect_refused_everywhere(self, [](Made *made) {
+	expect_refused_everywhere(self, variant, [](Made *made) {
 		made->pointer = address(lonely_page() + page_size());
 	});
 }
@@ -252,7 +264,7 @@ TEST_F(descriptor, at_unmapped_address)
 /* Mapped, and with a correct descriptor, but nobody may read it. */
 TEST_F(descriptor, at_unreadable_address)
 {
-	expect_refused_everywhere(self, [](Made *made) {
+	expect_refused_everywhere(self, variant, [](Made *made) {
 		char *page = lonely_page();
 
 		memcpy(page, &made->cs, sizeof(made->cs));
@@ -264,7 +276,7 @@ TEST_F(descriptor, at_unreadable_address)
 
 TEST_F(descriptor, in_truncated_file)
 {
-	expect_refused_everywhere(self, [](Made *made) {
+	expect_refused_everywhere(self, variant, [](Made *made) {
 		const auto page = static_cast<off_t>(page_size());
 		int fd = memfd_create("descriptor", MFD_CLOEXEC);
 		void *map = fd >= 0 && !ftruncate(fd, page) ?
@@ -319,12 +331,12 @@ auto cut_off_after(std::size_t bytes)
 
 TEST_F(descriptor, cut_off_after_flags)
 {
-	expect_refused_everywhere(self, cut_off_after(offsetof(struct rseq_cs, start_ip)));
+	expect_refused_everywhere(self, variant, cut_off_after(offsetof(struct rseq_cs, start_ip)));
 }
 
 TEST_F(descriptor, cut_off_after_start_ip)
 {
-	expect_refused_everywhere(self,
+	expect_refused_everywhere(self, variant,
 				  cut_off_after(offsetof(struct rseq_cs, post_commit_offset)));
 }
 
@@ -419,7 +431,7 @@ TEST_F(descriptor, range_ends_beyond_user_space)
 /* Nobody is inside of that one. */
 TEST_F(descriptor, range_starts_in_kernel)
 {
-	expect_outside(self, !is_v2(variant->mode), [](Made *made) {
+	expect_outside(self, variant, !is_v2(variant->mode), [](Made *made) {
 		made->cs.start_ip = kernel_address;
 	});
 }
@@ -440,7 +452,7 @@ TEST_F(descriptor, flags)
 
 		ASSERT_NO_FAILURE(start_rival(self));
 		expect_fate(self, true, set_flag, be_preempted_inside);
-		expect_outside(self, false, set_flag);
+		expect_outside(self, variant, false, set_flag);
 	}
 }
 
@@ -455,7 +467,7 @@ TEST_F(descriptor, flags_of_the_area)
 
 		ASSERT_NO_FAILURE(start_rival(self));
 		expect_fate(self, !is_v2(variant->mode), set_flag, be_preempted_inside);
-		expect_outside(self, false, set_flag);
+		expect_outside(self, variant, false, set_flag);
 	}
 }
 

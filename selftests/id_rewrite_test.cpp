@@ -15,6 +15,7 @@
 #include "harness.hpp"
 #include "rseq.hpp"
 #include "sched.hpp"
+#include "sections.h"
 
 #include <csignal>
 #include <sched.h>
@@ -90,6 +91,7 @@ long mm_cid_limit()
 } /* namespace */
 
 FIXTURE(id_rewrite) {
+	RseqDebug debug;
 	Rseq rseq;
 	Agent agent;
 	int cpu = last_cpu();
@@ -103,6 +105,10 @@ FIXTURE_MODES(id_rewrite);
 
 FIXTURE_SETUP(id_rewrite)
 {
+	const char *missing = self->debug.set(false);
+
+	if (missing)
+		SKIP("%s", missing);
 	ASSERT_EQ(pin(self->cpu), 0);
 }
 
@@ -124,8 +130,6 @@ void open(Self *self, const Params *variant)
 	EXPECT_EQ(self->right.cpu_id, here.cpu);
 	EXPECT_EQ(self->right.node_id, here.node);
 	EXPECT_LT(self->right.mm_cid, mm_cid_limit());
-	if (is_v2(variant->mode) && rseq_debug_enabled())
-		skip_case("rseq_debug=1 kills a v2 thread with changed IDs at the next event");
 }
 
 /*
@@ -209,6 +213,33 @@ TEST_F(id_rewrite, same_cpu_preemption)
 
 		Switches during = switches() - before;
 
+		return during.voluntary == 0 && during.involuntary > 0;
+	});
+}
+
+/* An event that also aborts a section: user space goes on with both done, or in v2 with one. */
+TEST_F(id_rewrite, preemption_inside_of_a_section)
+{
+	ASSERT_NO_FAILURE(open(self, variant));
+	ASSERT_EQ(self->agent.start_rival(self->cpu), 0);
+	STEP("waiting inside of a section for the rival");
+	expect_rewrite(self, variant, [&](Ids *seen) {
+		const std::uint32_t ticket = self->agent.next_ticket();
+		const Switches before = switches();
+
+		self->write_poison();
+
+		const int aborted = gated(self->rseq.area.get(), self->agent.gate(), ticket);
+
+		*seen = self->rseq.area.ids();
+		/* Aborted before it could ask for anything. */
+		if (self->agent.gate()->entered != ticket)
+			return false;
+		self->agent.wait(ticket);
+
+		const Switches during = switches() - before;
+
+		EXPECT_EQ(aborted, 1);
 		return during.voluntary == 0 && during.involuntary > 0;
 	});
 }
@@ -459,6 +490,32 @@ void membarrier_running(Self *self, const Params *variant, Reach reach)
 	});
 }
 
+/* The gate opens when membarrier is done: a section that it has not aborted ends. */
+void membarrier_inside(Self *self, const Params *variant, Reach reach)
+{
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_NO_FAILURE(start_barrier(self, variant, cpu_at(0), reach));
+	STEP("running in a section while another thread calls membarrier");
+	expect_rewrite(self, variant, [&](Ids *seen) {
+		const std::uint32_t ticket = self->agent.next_ticket();
+		const Switches before = switches();
+
+		self->write_poison();
+
+		const int aborted = gated(self->rseq.area.get(), self->agent.gate(), ticket);
+
+		*seen = self->rseq.area.ids();
+		if (self->agent.gate()->entered != ticket)
+			return false;
+		self->agent.wait(ticket);
+		if (switches() != before)
+			return false;
+		EXPECT_EQ(aborted, 1);
+		return true;
+	});
+}
+
 /* The other thread shares the CPU: while it calls membarrier, this one is preempted. */
 void membarrier_preempted(Self *self, const Params *variant, Reach reach)
 {
@@ -502,6 +559,16 @@ TEST_F(id_rewrite, membarrier_all_cpus_running)
 TEST_F(id_rewrite, membarrier_one_cpu_running)
 {
 	membarrier_running(self, variant, Reach::one_cpu);
+}
+
+TEST_F(id_rewrite, membarrier_all_cpus_inside_of_a_section)
+{
+	membarrier_inside(self, variant, Reach::all_cpus);
+}
+
+TEST_F(id_rewrite, membarrier_one_cpu_inside_of_a_section)
+{
+	membarrier_inside(self, variant, Reach::one_cpu);
 }
 
 TEST_F(id_rewrite, membarrier_all_cpus_preempted)

@@ -381,7 +381,7 @@ namespace {
  * call, debug mode looks as well.
  */
 template <typename Event>
-void change_and_wait(Self *self, Event &&event)
+void change_and_wait(Self *self, int cpu, Event &&event)
 {
 	if (self->has_rival)
 		self->rival.wait_for_progress();
@@ -395,6 +395,8 @@ void change_and_wait(Self *self, Event &&event)
 		self->store(self->restore ? right : value);
 	});
 	self->reach(event_passed);
+	/* Who lives has changed nothing, or what it has changed is gone. */
+	expect_right_ids(self, cpu);
 }
 
 } /* namespace */
@@ -404,7 +406,7 @@ TEST_F(id_tamper, debug_mode_dies_when_preempted_in_v2)
 	ASSERT_NO_FAILURE(open(self, variant, true));
 	STEP("children that are preempted");
 	for_each_change(self, is_v2(variant->mode), changed, [&] {
-		change_and_wait(self, [&](auto &&change) {
+		change_and_wait(self, self->cpu, [&](auto &&change) {
 			change();
 			self->rival.wait_for_progress();
 		});
@@ -452,7 +454,7 @@ TEST_F(id_tamper, debug_mode_dies_at_signal_in_v2)
 	handler_state.progress = &*self->progress;
 	ASSERT_EQ(handle_signal(SIGALRM, count_hit, SA_NODEFER), 0);
 	for_each_change(self, is_v2(variant->mode), changed, [&] {
-		change_and_wait(self, [&](auto &&change) {
+		change_and_wait(self, self->cpu, [&](auto &&change) {
 			unsigned int round = 0;
 
 			/* Until the timer was slower than the store. */
@@ -476,7 +478,7 @@ TEST_F(id_tamper, debug_mode_dies_after_sleep_in_v2)
 	ASSERT_NO_FAILURE(open(self, variant, true));
 	STEP("children that sleep");
 	for_each_change(self, is_v2(variant->mode), changed, [&] {
-		change_and_wait(self, [&](auto &&change) {
+		change_and_wait(self, self->cpu, [&](auto &&change) {
 			change();
 			self->rival.sleep(self->rival.request());
 		});
@@ -497,7 +499,7 @@ TEST_F(id_tamper, debug_mode_dies_at_membarrier_in_v2)
 		ASSERT_EQ(barrier.start_thread(self->other, [](std::uint32_t) {
 			EXPECT_EQ(sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ), 0);
 		}), 0);
-		change_and_wait(self, [&](auto &&change) {
+		change_and_wait(self, self->cpu, [&](auto &&change) {
 			change();
 			barrier.wait(barrier.request());
 		});
@@ -511,10 +513,9 @@ TEST_F(id_tamper, debug_mode_dies_at_migration_in_v2)
 	ASSERT_NO_FAILURE(open(self, variant, true));
 	STEP("children that migrate");
 	for_each_change(self, is_v2(variant->mode), changed, [&] {
-		change_and_wait(self, [&](auto &&change) {
+		change_and_wait(self, self->other, [&](auto &&change) {
 			change();
 			pin(self->other);
 		});
-		expect_right_ids(self, self->other);
 	});
 }

@@ -77,6 +77,74 @@ TEST_F(inherit, fork_keeps_registration_and_mode)
 	EXPECT_TRUE(area.canaries_intact());
 }
 
+namespace {
+
+/* What the child of a fork on any CPU tells. */
+struct Forked {
+	bool elsewhere;
+};
+
+} /* namespace */
+
+/* The child is a copy with the IDs of its parent, and begins on another CPU. */
+TEST_F(inherit, forked_to_another_cpu_has_ids_of_there)
+{
+	constexpr unsigned int max_forks = 200;
+	Shared<Forked> forked;
+	unsigned int forks = 0;
+	cpu_set_t all;
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	CPU_ZERO(&all);
+	for (int i = 0; i < nr_cpus(); i++)
+		CPU_SET(cpu_at(i), &all);
+	ASSERT_EQ(sched_setaffinity(0, sizeof(all), &all), 0);
+	if (!self->rseq.open(variant->mode))
+		return;
+	STEP("forking until a child begins on another CPU");
+	while (!forked->elsewhere && forks++ < max_forks) {
+		const std::uint32_t parent = self->rseq.area.cpu_id();
+
+		EXPECT_SURVIVAL({
+			expect_ids_of_current(self->rseq.area);
+			forked->elsewhere = self->rseq.area.cpu_id() != parent;
+		});
+		/* It was the parent that has moved. */
+		if (self->rseq.area.cpu_id() != parent)
+			forked->elsewhere = false;
+	}
+	note("%u forks", forks);
+	EXPECT_TRUE(forked->elsewhere);
+}
+
+/* Its memory is its own, and it is the first thread of it. */
+TEST_F(inherit, forked_by_a_later_thread_has_the_first_mm_cid)
+{
+	Bystander first, second;
+	Thread forker;
+
+	/* The limit is a quarter above the number of threads, and not above that of CPUs. */
+	if (nr_cpus() < 3)
+		SKIP("needs three CPUs");
+	if (!self->request.available())
+		SKIP("%s", self->request.missing);
+	ASSERT_EQ(pin_after_all(self->cpu), 0);
+	ASSERT_EQ(first.start(), 0);
+	ASSERT_EQ(second.start(), 0);
+	ASSERT_EQ(forker.start([&](Thread::Stop) {
+		if (!self->rseq.open(variant->mode))
+			return;
+		EXPECT_GT(self->rseq.area.mm_cid(), 0);
+		EXPECT_SURVIVAL({
+			EXPECT_EQ(self->rseq.area.mm_cid(), 0);
+			expect_ids_of(self->rseq.area, self->cpu);
+		});
+		EXPECT_EQ(self->rseq.registration.close(), 0);
+	}), 0);
+	forker.join();
+}
+
 /* ---- With CLONE_VM ---- */
 
 namespace {

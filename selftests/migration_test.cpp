@@ -188,7 +188,7 @@ TEST_F(migration, cpu_goes_offline)
 		ASSERT_EQ(self->rseq.area.rseq_cs(), 0);
 		ASSERT_NE(self->mover.gate()->committed, ticket);
 		/* Wherever that is. */
-		expect_ids_of(self->rseq.area, static_cast<int>(location().cpu));
+		expect_ids_of_current(self->rseq.area);
 		ASSERT_NE(self->rseq.area.cpu_id(), self->cpu);
 	}
 	EXPECT_EQ(moves, wanted_moves);

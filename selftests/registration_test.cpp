@@ -149,6 +149,24 @@ TEST_F(registration_grid, length_and_alignment)
 	EXPECT_GT(accepted[1], 0);
 }
 
+/* A length is 32 bits, and none of them may be lost: the lower ones look like the original size. */
+TEST_F(registration_grid, long_areas)
+{
+	const auto feature_size = static_cast<std::uint32_t>(getauxval(AT_RSEQ_FEATURE_SIZE));
+	const auto feature_align = static_cast<std::uint32_t>(getauxval(AT_RSEQ_ALIGN));
+	Area area;
+
+	if (feature_size <= v1_length)
+		SKIP("feature size is %u", feature_size);
+	ASSERT_EQ(area.map(feature_size, feature_align), 0);
+	/* Where the rest of it would be is user space, too, and nobody touches it. */
+	for (std::uint32_t length : { 0x120U, 0x10020U, 0x1000020U, 0x7fffffffU }) {
+		Context context("length 0x%x", length);
+
+		expect_service(area, length, 0, SECTION_SIGNATURE, Service::v2);
+	}
+}
+
 /* Every bit and every pair of bits; refused flags come before every other reason. */
 TEST_F(registration_grid, flags)
 {

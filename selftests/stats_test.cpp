@@ -28,6 +28,24 @@ constexpr long kills = 4;
 
 } /* namespace */
 
+/*
+ * Debug mode is off unless somebody asked for it, and every test puts back what it found. On by
+ * itself it would hide how v2 is outside of it.
+ */
+TEST(debug_mode_is_as_booted)
+{
+	char words[2048] = "";
+	bool wanted = false;
+
+	if (access("/sys/kernel/debug/rseq/debug", R_OK))
+		SKIP("no rseq/debug in debugfs");
+	ASSERT_EQ(read_file("/proc/cmdline", words, sizeof(words)), 0);
+	for (char *save, *word = strtok_r(words, " \n", &save); word;
+	     word = strtok_r(nullptr, " \n", &save))
+		wanted |= !strcmp(word, "rseq_debug=1");
+	EXPECT_EQ(rseq_debug_enabled(), wanted);
+}
+
 /* ---- Counters ---- */
 
 FIXTURE(stats) {
@@ -326,21 +344,30 @@ TEST_F(trace, registration_is_traced)
 	char start[32], wanted[128], line[128] = "";
 	Process child;
 
+	Shared<pid_t> tid;
+
 	ASSERT_EQ(self->instance.write("events/rseq/rseq_register/enable", "1"), 0);
 	ASSERT_EQ(child.start([&] {
-		Registration registration;
+		Thread thread;
 
-		/* What is refused, and the end, are not registrations. */
-		sys_rseq(self->area.get(), 0, request.flags, SECTION_SIGNATURE);
-		EXPECT_EQ(registration.open(self->area, request), 0);
-		EXPECT_EQ(sys_rseq(self->area.get(), request.length, request.flags,
-				   SECTION_SIGNATURE), EBUSY);
-		EXPECT_EQ(registration.close(), 0);
+		/* Not the first of its process: what is registered is a thread. */
+		EXPECT_EQ(thread.start([&](Thread::Stop) {
+			Registration registration;
+
+			*tid = own_tid();
+			/* What is refused, and the end, are not registrations. */
+			sys_rseq(self->area.get(), 0, request.flags, SECTION_SIGNATURE);
+			EXPECT_EQ(registration.open(self->area, request), 0);
+			EXPECT_EQ(sys_rseq(self->area.get(), request.length, request.flags,
+					   SECTION_SIGNATURE), EBUSY);
+			EXPECT_EQ(registration.close(), 0);
+		}), 0);
 	}), 0);
-
-	pid_t pid = child.pid();
-
 	EXPECT_EQ(child.wait(), 0);
+
+	const pid_t pid = *tid;
+
+	EXPECT_NE(pid, child.pid());
 	snprintf(start, sizeof(start), "pid=%d ", pid);
 	snprintf(wanted, sizeof(wanted), "pid=%d len=%u flags=0x%x mode=%s", pid, request.length,
 		 static_cast<unsigned int>(request.flags), is_v2(variant->mode) ? "v2" : "v1");

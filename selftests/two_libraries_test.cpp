@@ -478,6 +478,12 @@ void survive(const Params *variant, Disturbance disturbance)
 	note("%llu rounds disturbed, %llu of them with an abort; %llu migrations, %llu membarriers",
 	     (unsigned long long)disturbed, (unsigned long long)proven,
 	     (unsigned long long)run.migrations, (unsigned long long)run.barriers);
+	/* "everything" is more than the signals that end it. */
+	if (!run.damaged && everything) {
+		EXPECT_GE(refused, wanted_refused);
+		EXPECT_GE(run.migrations.load(), wanted_aborts);
+		EXPECT_GE(run.barriers.load(), wanted_aborts);
+	}
 	judge(one, 0, "one");
 	judge(two, 1, "two");
 }

@@ -21,6 +21,10 @@
 	.long	0xe59f0000 + (\register << 12) + (\label - . - 8)
 .endm
 
+#define set_area(field)							\
+	.long	0xe5941000 | ORDER_##field;	/* ldr r1, [r4, #...] */	\
+	.long	0xe5801000 | AREA_##field	/* str r1, [r0, #...] */
+
 	compat_header compat_section machine=EM_ARM flags=EABI_5
 	load_word 4 compat_section_order_address
 	load_word 0 compat_section_area_address
@@ -33,9 +37,14 @@
 	.long	0x12600000			/* rsbne r0, r0, #0 */
 	.long	0x13a07001			/* movne r7, #1		exit */
 	.long	0x1f000000			/* svcne #0 */
+
+compat_section_enter:
 	load_word 0 compat_section_area_address
-	.long	0xe5941000 | ORDER_CPU_ID_START	/* ldr r1, [r4, #...] */
-	.long	0xe5801000 | AREA_CPU_ID_START	/* str r1, [r0, #...] */
+	set_area(CPU_ID_START)
+	set_area(CPU_ID)
+	set_area(NODE_ID)
+	set_area(MM_CID)
+	set_area(RSEQ_CS_HIGH)
 	load_word 2 compat_section_descriptor_address
 	.long	0xe5802000 | AREA_RSEQ_CS	/* str r2, [r0, #...] */
 compat_section_start:
@@ -43,12 +52,17 @@ compat_section_start:
 	.long	0xe3510000			/* cmp r1, #0 */
 	.long	0x13a07014			/* movne r7, #20	getpid */
 	.long	0x1f000000			/* svcne #0 */
+	.long	0xe3a01000			/* mov r1, #0 */
+	.long	0xe5841000 | ORDER_SYSTEM_CALL	/* str r1, [r4, #...] */
 	.long	0xe320f001			/* yield */
 	.long	0xeafffffd			/* b .-4 */
 compat_section_post_commit:
 compat_section_signature:
 	.long	COMPAT_SIGNATURE
 compat_section_abort:
+	.long	0xe5941000 | ORDER_SYSTEM_CALL	/* ldr r1, [r4, #...] */
+	.long	0xe3510000			/* cmp r1, #0 */
+	.long	0x1a000000 + ((compat_section_enter - . - 8) >> 2 & 0xffffff)	/* bne */
 	.long	0xe3a07004			/* mov r7, #4		write */
 	.long	0xe3a00001			/* mov r0, #1 */
 	load_word 1 compat_section_area_address

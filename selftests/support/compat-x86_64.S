@@ -23,6 +23,10 @@
 #define ORDER(field)	COMPAT_ADDRESS(compat_section, compat_section_order) + ORDER_##field
 #define AREA(field)	COMPAT_ADDRESS(compat_section, compat_section_area) + AREA_##field
 
+#define set_area(field)			\
+	movl	ORDER(field), %eax;	\
+	movl	%eax, AREA(field)
+
 	compat_header compat_section machine=EM_386 flags=0
 	movl	$NR_rseq, %eax
 	movl	$COMPAT_ADDRESS(compat_section, compat_section_area), %ebx
@@ -32,19 +36,27 @@
 	int	$0x80
 	testl	%eax, %eax
 	jnz	2f
-	movl	ORDER(CPU_ID_START), %eax
-	movl	%eax, AREA(CPU_ID_START)
+
+compat_section_enter:
+	set_area(CPU_ID_START)
+	set_area(CPU_ID)
+	set_area(NODE_ID)
+	set_area(MM_CID)
+	set_area(RSEQ_CS_HIGH)
 	movl	$COMPAT_ADDRESS(compat_section, compat_section_descriptor), AREA(RSEQ_CS)
 compat_section_start:
 	cmpl	$0, ORDER(SYSTEM_CALL)
 	je	1f
 	movl	$NR_getpid, %eax
 	int	$0x80
+	movl	$0, ORDER(SYSTEM_CALL)
 1:	pause
 	jmp	1b
 compat_section_post_commit:
 	.long	COMPAT_SIGNATURE
 compat_section_abort:
+	cmpl	$0, ORDER(SYSTEM_CALL)
+	jne	compat_section_enter
 	movl	$NR_write, %eax
 	movl	$1, %ebx
 	movl	$AREA(CPU_ID_START), %ecx

@@ -23,9 +23,12 @@ Compat::Compat(const char *begin, const char *end)
 	memcpy(image_, begin, std::min(image_size_, sizeof(image_)));
 }
 
-void Compat::set_order(const struct compat_order &order)
+void Compat::set(const char *label, std::size_t offset, const void *data, std::size_t size)
 {
-	memcpy(image_ + (compat_section_order - begin_), &order, sizeof(order));
+	const std::size_t at = static_cast<std::size_t>(label - begin_) + offset;
+
+	ASSERT_LE(at + size, std::min(image_size_, sizeof(image_)));
+	memcpy(image_ + at, data, size);
 }
 
 void Compat::run()

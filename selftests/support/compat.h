@@ -5,10 +5,11 @@
  * compat_auxv, executed with one argument and an empty environment, writes COMPAT_AUXV_SIZE bytes
  * to stdout that begin with its auxiliary vector, and exits with 0.
  *
- * compat_section registers rseq, sets cpu_id_start, and enters a critical section that it does not
- * leave by itself. Aborted it writes the first COMPAT_AREA_SIZE bytes of its area to stdout, and
- * exits with 0. Where rseq(2) fails it exits with the errno. The order is in its bytes: whoever
- * runs a copy with another struct compat_order at compat_section_order gets that.
+ * compat_section registers rseq, sets its IDs, and enters a critical section that it does not leave
+ * by itself. Aborted it writes the first COMPAT_AREA_SIZE bytes of its area to stdout, and exits
+ * with 0; but if it was to make a system call inside and has not done so, it enters once more.
+ * Where rseq(2) fails it exits with the errno. What to do, the area and the descriptor are in its
+ * bytes, at compat_section_order and so on: a copy can have others.
  */
 #ifndef SELFTEST_COMPAT_H
 #define SELFTEST_COMPAT_H
@@ -20,9 +21,13 @@
 /* struct compat_order */
 #define ORDER_LENGTH		0
 #define ORDER_FLAGS		4
-#define ORDER_CPU_ID_START	8
+#define ORDER_RSEQ_CS_HIGH	8
 #define ORDER_SYSTEM_CALL	12
-#define ORDER_SIZE		16
+#define ORDER_CPU_ID_START	16
+#define ORDER_CPU_ID		20
+#define ORDER_NODE_ID		24
+#define ORDER_MM_CID		28
+#define ORDER_SIZE		32
 
 #define COMPAT_SIGNATURE	0x53053053
 
@@ -35,7 +40,11 @@
 
 /* struct rseq */
 #define AREA_CPU_ID_START	0
+#define AREA_CPU_ID		4
 #define AREA_RSEQ_CS		8
+#define AREA_RSEQ_CS_HIGH	12
+#define AREA_NODE_ID		20
+#define AREA_MM_CID		24
 
 /* Where it will be in the memory of the program. */
 #define COMPAT_ADDRESS(name, label)	(COMPAT_BASE + label - name)
@@ -66,8 +75,8 @@
 
 /* What compat_section has besides code, which has start, post_commit and abort. */
 .macro compat_section_data
+	.globl	compat_section_order, compat_section_descriptor, compat_section_area
 	.balign	4
-	.globl	compat_section_order
 compat_section_order:
 	.zero	ORDER_SIZE
 	.balign	32
@@ -88,8 +97,9 @@ compat_section_area:
 struct compat_order {
 	__u32 length;		/* of the registration; bytes */
 	__u32 flags;
-	__u32 cpu_id_start;	/* what it has before the section */
+	__u32 rseq_cs_high;	/* the upper half of rseq_cs in the section */
 	__u32 system_call;	/* one inside of the section, or none if 0 */
+	__u32 cpu_id_start, cpu_id, node_id, mm_cid;	/* what the area has before the section */
 };
 
 #ifdef __cplusplus
@@ -97,7 +107,8 @@ extern "C" {
 #endif
 
 extern const char compat_auxv[], compat_auxv_end[];
-extern const char compat_section[], compat_section_end[], compat_section_order[];
+extern const char compat_section[], compat_section_end[];
+extern const char compat_section_order[], compat_section_descriptor[], compat_section_area[];
 
 #ifdef __cplusplus
 }

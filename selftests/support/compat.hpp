@@ -15,10 +15,10 @@ namespace selftest {
 /* A copy of one of them, and what became of it. */
 class Compat {
 public:
-	Compat(const char *begin, const char *end);
+	Compat(const char *begin, const char *end);	/* of at most 1 KiB, or run() fails */
 
-	/* For compat_section only. */
-	void set_order(const struct compat_order &order);
+	/* At a label of its own: more bytes than are in it fail. */
+	void set(const char *label, std::size_t offset, const void *data, std::size_t size);
 
 	/*
 	 * To its end, on the CPUs of the caller. SKIP where the kernel does not execute 32-bit

@@ -37,6 +37,24 @@ void expect_ids_of(const Area &area, int cpu)
 	EXPECT_TRUE(area.canaries_intact());
 }
 
+void expect_ids_of_current(const Area &area)
+{
+	/* Moved in between, the kernel has written others. The first ones were not judged then. */
+	for (;;) {
+		const Ids ids = area.ids();
+		const Location here = location();
+
+		if (area.ids() != ids)
+			continue;
+		EXPECT_EQ(ids.cpu_id_start, here.cpu);
+		EXPECT_EQ(ids.cpu_id, here.cpu);
+		EXPECT_EQ(ids.node_id, here.node);
+		EXPECT_LT(ids.mm_cid, sysconf(_SC_NPROCESSORS_CONF));
+		EXPECT_TRUE(area.canaries_intact());
+		return;
+	}
+}
+
 Service observe_service(Area &area)
 {
 	const Ids poison = impossible_ids;

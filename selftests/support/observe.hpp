@@ -21,6 +21,8 @@ constexpr Ids impossible_ids = { 0x80000001, 0x80010002, 0x80020003, 0x80040004 
 
 /* The area has the IDs of that CPU, where the thread is now. */
 void expect_ids_of(const Area &area, int cpu);
+/* The same, of the CPU where the thread is, from which it may be moved at any time. */
+void expect_ids_of_current(const Area &area);
 
 /* For the word at offset 28 before a registration: v2 sets it to 0, v1 leaves it alone (R7). */
 constexpr std::size_t tail_offset = 28;
