@@ -228,7 +228,11 @@ void expect_ids(Self *self, const Params *variant)
 		EXPECT_EQ(seen.cpu_id_start, wanted.cpu_id_start);
 		EXPECT_EQ(seen.cpu_id, wanted.cpu_id);
 		EXPECT_EQ(seen.node_id, wanted.node_id);
-		EXPECT_EQ(seen.mm_cid, wanted.mm_cid);
+		/* v1 may find another one to write than last time. */
+		if (is_v2(variant->mode))
+			EXPECT_EQ(seen.mm_cid, wanted.mm_cid);
+		else
+			EXPECT_LT(seen.mm_cid, sysconf(_SC_NPROCESSORS_CONF));
 	});
 }
 
