@@ -217,6 +217,27 @@ TEST_F(id_rewrite, same_cpu_preemption)
 	});
 }
 
+namespace {
+
+/*
+ * A section that asks the agent to do its job and ends when that is done, and what is there right
+ * behind it. False if it was aborted before it could ask.
+ */
+bool ask_inside(Self *self, Ids *seen, int *aborted)
+{
+	const std::uint32_t ticket = self->agent.next_ticket();
+
+	self->write_poison();
+	*aborted = gated(self->rseq.area.get(), self->agent.gate(), ticket);
+	*seen = self->rseq.area.ids();
+	if (self->agent.gate()->entered != ticket)
+		return false;
+	self->agent.wait(ticket);
+	return true;
+}
+
+} /* namespace */
+
 /* An event that also aborts a section: user space goes on with both done, or in v2 with one. */
 TEST_F(id_rewrite, preemption_inside_of_a_section)
 {
@@ -224,18 +245,11 @@ TEST_F(id_rewrite, preemption_inside_of_a_section)
 	ASSERT_EQ(self->agent.start_rival(self->cpu), 0);
 	STEP("waiting inside of a section for the rival");
 	expect_rewrite(self, variant, [&](Ids *seen) {
-		const std::uint32_t ticket = self->agent.next_ticket();
 		const Switches before = switches();
+		int aborted = 0;
 
-		self->write_poison();
-
-		const int aborted = gated(self->rseq.area.get(), self->agent.gate(), ticket);
-
-		*seen = self->rseq.area.ids();
-		/* Aborted before it could ask for anything. */
-		if (self->agent.gate()->entered != ticket)
+		if (!ask_inside(self, seen, &aborted))
 			return false;
-		self->agent.wait(ticket);
 
 		const Switches during = switches() - before;
 
@@ -498,18 +512,10 @@ void membarrier_inside(Self *self, const Params *variant, Reach reach)
 	ASSERT_NO_FAILURE(start_barrier(self, variant, cpu_at(0), reach));
 	STEP("running in a section while another thread calls membarrier");
 	expect_rewrite(self, variant, [&](Ids *seen) {
-		const std::uint32_t ticket = self->agent.next_ticket();
 		const Switches before = switches();
+		int aborted = 0;
 
-		self->write_poison();
-
-		const int aborted = gated(self->rseq.area.get(), self->agent.gate(), ticket);
-
-		*seen = self->rseq.area.ids();
-		if (self->agent.gate()->entered != ticket)
-			return false;
-		self->agent.wait(ticket);
-		if (switches() != before)
+		if (!ask_inside(self, seen, &aborted) || switches() != before)
 			return false;
 		EXPECT_EQ(aborted, 1);
 		return true;
