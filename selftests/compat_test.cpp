@@ -12,6 +12,7 @@
 #include "sched.hpp"
 
 #include <csignal>
+#include <cstddef>
 #include <cstring>
 #include <sys/wait.h>
 
@@ -22,8 +23,8 @@ namespace {
 /* A section that is not aborted does not end. */
 constexpr unsigned int deadline_s = 10;
 
-/* struct rseq_cs */
-constexpr std::size_t abort_ip_high = 28;
+/* The upper half of a word of 64 bits, in an order of bytes that both architectures have. */
+constexpr std::size_t abort_ip_high = offsetof(struct rseq_cs, abort_ip) + sizeof(__u32);
 constexpr std::uint32_t above_4g = 1;
 
 } /* namespace */

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
+#include <linux/rseq.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +16,22 @@ namespace selftest {
 namespace {
 
 constexpr int cannot_execute = 126;
+
+static_assert(sizeof(struct compat_order) == ORDER_SIZE);
+static_assert(offsetof(struct compat_order, length) == ORDER_LENGTH);
+static_assert(offsetof(struct compat_order, flags) == ORDER_FLAGS);
+static_assert(offsetof(struct compat_order, rseq_cs_high) == ORDER_RSEQ_CS_HIGH);
+static_assert(offsetof(struct compat_order, system_call) == ORDER_SYSTEM_CALL);
+static_assert(offsetof(struct compat_order, cpu_id_start) == ORDER_CPU_ID_START);
+static_assert(offsetof(struct compat_order, cpu_id) == ORDER_CPU_ID);
+static_assert(offsetof(struct compat_order, node_id) == ORDER_NODE_ID);
+static_assert(offsetof(struct compat_order, mm_cid) == ORDER_MM_CID);
+static_assert(offsetof(struct rseq, cpu_id_start) == AREA_CPU_ID_START);
+static_assert(offsetof(struct rseq, cpu_id) == AREA_CPU_ID);
+static_assert(offsetof(struct rseq, rseq_cs) == AREA_RSEQ_CS);
+static_assert(offsetof(struct rseq, rseq_cs) + sizeof(__u32) == AREA_RSEQ_CS_HIGH);
+static_assert(offsetof(struct rseq, node_id) == AREA_NODE_ID);
+static_assert(offsetof(struct rseq, mm_cid) == AREA_MM_CID);
 
 } /* namespace */
 

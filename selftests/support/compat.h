@@ -29,6 +29,14 @@
 #define ORDER_MM_CID		28
 #define ORDER_SIZE		32
 
+/* struct rseq */
+#define AREA_CPU_ID_START	0
+#define AREA_CPU_ID		4
+#define AREA_RSEQ_CS		8
+#define AREA_RSEQ_CS_HIGH	12
+#define AREA_NODE_ID		20
+#define AREA_MM_CID		24
+
 #define COMPAT_SIGNATURE	0x53053053
 
 #ifdef __ASSEMBLER__
@@ -37,14 +45,6 @@
 #define COMPAT_AUXV_OFFSET	16
 
 #define COMPAT_BASE		0x10000
-
-/* struct rseq */
-#define AREA_CPU_ID_START	0
-#define AREA_CPU_ID		4
-#define AREA_RSEQ_CS		8
-#define AREA_RSEQ_CS_HIGH	12
-#define AREA_NODE_ID		20
-#define AREA_MM_CID		24
 
 /* Where it will be in the memory of the program. */
 #define COMPAT_ADDRESS(name, label)	(COMPAT_BASE + label - name)
