@@ -79,6 +79,8 @@ override LLVM := $(if $(shell command -v apt-get),-19,1)
 MAKEOVERRIDES := $(filter-out LLVM=%,$(MAKEOVERRIDES))
 endif
 
+# What an outer make has exported is about its own architecture, not about this one
+$(foreach fact,$(filter GUEST_%,$(.VARIABLES)),$(eval unexport $(fact))$(eval undefine $(fact)))
 include qemu-images/$(ARCH).mk
 CROSS_COMPILE ?= $(GUEST_CROSS_COMPILE)
 export ARCH CROSS_COMPILE LLVM V GUEST_PACKAGES_QEMU GUEST_PACKAGES_CROSS $(GUEST_EXPORT)
