@@ -30,7 +30,13 @@ constexpr unsigned int max_rounds = 50;
 constexpr long timer_us = 1000;
 constexpr int user_fault = 42;		/* exit status of a child that jumped somewhere */
 
-constexpr std::uint64_t kernel_address = 0xffff800000080000;
+/* Where there is nothing, and memory: the kernel has all of it there, unless it is moved at boot. */
+#if defined(__x86_64__)
+constexpr std::uint64_t kernel_memory = 0xffff888000000000 + (16 << 20);
+#else
+constexpr std::uint64_t kernel_memory = 0xffff000000000000 + (16 << 20);
+#endif
+constexpr std::uint64_t kernel_addresses[] = { 0xffff800000080000, kernel_memory };
 constexpr std::uint64_t non_canonical = 0x0200000000000000;
 /* Above every user address space, below every kernel. */
 constexpr std::uint64_t beyond_user = 0x0200000000000000;
@@ -246,7 +252,11 @@ void expect_refused_everywhere(Self *self, const Params *variant, Defect &&defec
 
 TEST_F(descriptor, at_kernel_address)
 {
-	expect_refused_everywhere(self, variant, [](Made *made) { made->pointer = kernel_address; });
+	for (std::uint64_t at : kernel_addresses) {
+		Context context("at 0x%llx", (unsigned long long)at);
+
+		expect_refused_everywhere(self, variant, [at](Made *made) { made->pointer = at; });
+	}
 }
 
 TEST_F(descriptor, at_non_canonical_address)
@@ -350,7 +360,11 @@ TEST_F(descriptor, cut_off_after_offset)
 
 TEST_F(descriptor, abort_at_kernel_address)
 {
-	expect_refused(self, variant, [](Made *made) { made->cs.abort_ip = kernel_address; });
+	for (std::uint64_t at : kernel_addresses) {
+		Context context("at 0x%llx", (unsigned long long)at);
+
+		expect_refused(self, variant, [at](Made *made) { made->cs.abort_ip = at; });
+	}
 }
 
 TEST_F(descriptor, abort_at_non_canonical_address)
@@ -432,7 +446,7 @@ TEST_F(descriptor, range_ends_beyond_user_space)
 TEST_F(descriptor, range_starts_in_kernel)
 {
 	expect_outside(self, variant, !is_v2(variant->mode), [](Made *made) {
-		made->cs.start_ip = kernel_address;
+		made->cs.start_ip = kernel_addresses[0];
 	});
 }
 
@@ -468,6 +482,50 @@ TEST_F(descriptor, flags_of_the_area)
 		ASSERT_NO_FAILURE(start_rival(self));
 		expect_fate(self, !is_v2(variant->mode), set_flag, be_preempted_inside);
 		expect_outside(self, variant, false, set_flag);
+	}
+}
+
+/* ---- membarrier, which evaluates a section as the others do ---- */
+
+namespace {
+
+/* The child's own thread sends it: it is the memory that is registered. */
+void get_membarrier_inside(Self *self, std::uint64_t pointer)
+{
+	Agent barrier;
+	int aborted = 0;
+
+	ASSERT_EQ(barrier.start_thread(cpu_at(0), [](std::uint32_t) {
+		EXPECT_EQ(sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ), 0);
+	}), 0);
+	aborted = described(self->rseq.area.get(), barrier.gate(), barrier.next_ticket(),
+			    as_descriptor(pointer));
+	EXPECT_EQ(aborted, 1);
+	EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
+}
+
+} /* namespace */
+
+TEST_F(descriptor, refused_at_membarrier)
+{
+	struct {
+		const char *what;
+		void (*defect)(Made *made);
+	} const defects[] = {
+		{ "no descriptor", [](Made *made) { made->pointer = kernel_memory; } },
+		{ "wrong signature", [](Made *made) {
+			made->cs.abort_ip = address(described_unsigned);
+		} },
+		{ "abort in the kernel", [](Made *made) { made->cs.abort_ip = kernel_memory; } },
+	};
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_EQ(sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ), 0);
+	for (const auto &made : defects) {
+		Context context("%s", made.what);
+
+		expect_fate(self, true, made.defect, get_membarrier_inside);
 	}
 }
 

@@ -8,7 +8,7 @@
  *
  * Everything happens in forked children, which keep a count of how far they came: dying is not
  * enough, it has to be at that event. The twin of each child writes the right value instead. Only
- * the children of handler_finds_the_new_ids and its twin in debug mode handle SIGSEGV.
+ * the children of *handler* cases handle SIGSEGV.
  */
 #include "harness.hpp"
 #include "observe.hpp"
@@ -17,6 +17,7 @@
 
 #include <csignal>
 #include <cstddef>
+#include <sys/mman.h>
 #include <unistd.h>
 
 using namespace selftest;
@@ -259,8 +260,10 @@ TEST_F(id_tamper, dies_at_migration_in_v2)
 	});
 }
 
-/* The child is in user space when it is moved. */
-TEST_F(id_tamper, dies_when_moved_in_v2)
+namespace {
+
+/* Moves a child that is in user space, on request. */
+void start_mover(Self *self)
 {
 	auto move = [progress = &*self->progress, cpu = self->other](std::uint32_t) {
 		pin(cpu, progress->tid);
@@ -268,8 +271,15 @@ TEST_F(id_tamper, dies_when_moved_in_v2)
 
 	if (nr_cpus() < 2)
 		SKIP("needs two CPUs");
-	ASSERT_NO_FAILURE(open(self, variant, false));
 	ASSERT_EQ(self->mover.start_visitor(self->other, move), 0);
+}
+
+} /* namespace */
+
+TEST_F(id_tamper, dies_when_moved_in_v2)
+{
+	ASSERT_NO_FAILURE(start_mover(self));
+	ASSERT_NO_FAILURE(open(self, variant, false));
 	STEP("children that are moved by another process");
 	for_each_change(self, is_v2(variant->mode), same_cpu_passed, [&] {
 		self->progress->tid = own_tid();
@@ -370,6 +380,62 @@ TEST_F(id_tamper, handler_finds_the_new_ids)
 			expect_right_ids(self, self->cpu);
 		});
 	}
+}
+
+namespace {
+
+/* The area is on a page of its own. */
+int protect_area(Self *self, int protection)
+{
+	const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+	const auto start = reinterpret_cast<std::uintptr_t>(self->rseq.area.get());
+
+	return mprotect(reinterpret_cast<void *>(start & ~(size - 1)), size, protection);
+}
+
+/*
+ * A child that has changed an ID and protects its area before event() handles SIGSEGV if the area
+ * can be written. If not, nobody could put the right IDs there for the handler: it does not run.
+ */
+template <typename Event>
+void expect_handler_only_with_ids(Self *self, const Params *variant, Event &&event)
+{
+	static Progress *progress;
+	const bool v2 = is_v2(variant->mode);
+
+	progress = &*self->progress;
+	ASSERT_EQ(handle_signal(SIGSEGV, [](int, siginfo_t *, void *) {
+		progress->step = in_handler;
+	}), 0);
+	for (const Field &field : fields) {
+		Context context("%s written", field.name);
+		auto child = [&](int protection) {
+			self->field = field;
+			self->store(~self->stored());
+			self->reach(changed);
+			EXPECT_EQ(protect_area(self, protection), 0);
+			event();
+		};
+
+		self->reach(started);
+		EXPECT_SURVIVAL({ child(PROT_READ | PROT_WRITE); });
+		EXPECT_EQ(self->progress->step, v2 ? in_handler : changed);
+		self->reach(started);
+		EXPECT_DEATH(SIGSEGV, { child(PROT_READ); });
+		/* In v1 there may be one, which is doomed when it returns. */
+		if (v2)
+			EXPECT_EQ(self->progress->step, changed);
+	}
+}
+
+} /* namespace */
+
+TEST_F(id_tamper, no_handler_without_ids)
+{
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_NO_FAILURE(open(self, variant, false, Rival::no));
+	expect_handler_only_with_ids(self, variant, [&] { pin(self->other); });
 }
 
 /* ---- Debug mode: the next event, whatever it is ---- */
@@ -517,5 +583,29 @@ TEST_F(id_tamper, debug_mode_dies_at_migration_in_v2)
 			change();
 			pin(self->other);
 		});
+	});
+}
+
+TEST_F(id_tamper, debug_mode_dies_when_moved_in_v2)
+{
+	ASSERT_NO_FAILURE(start_mover(self));
+	ASSERT_NO_FAILURE(open(self, variant, true, Rival::no));
+	STEP("children that are moved by another process");
+	for_each_change(self, is_v2(variant->mode), changed, [&] {
+		self->progress->tid = own_tid();
+		change_and_wait(self, self->other, [&](auto &&change) {
+			change();
+			self->mover.wait(self->mover.request());
+		});
+	});
+}
+
+/* Return from the system call that protects the area is enough. v1 needs an event. */
+TEST_F(id_tamper, debug_mode_no_handler_without_ids)
+{
+	ASSERT_NO_FAILURE(open(self, variant, true, Rival::no));
+	expect_handler_only_with_ids(self, variant, [&] {
+		if (!is_v2(variant->mode))
+			send_signal(getpid(), own_tid(), SIGUSR1);
 	});
 }

@@ -245,6 +245,72 @@ TEST_F(registration, gets_its_mode)
 		       service_of(variant->mode));
 }
 
+namespace {
+
+/* Whose turn it is of two threads that wait for each other, on one CPU or on two. */
+class Turn {
+public:
+	void pass()
+	{
+		__atomic_add_fetch(&turn_, 1, __ATOMIC_RELEASE);
+		futex_wake(&turn_);
+	}
+	void wait_for(std::uint32_t turn) const
+	{
+		for (std::uint32_t seen; (seen = __atomic_load_n(&turn_, __ATOMIC_ACQUIRE)) != turn;)
+			futex_wait(&turn_, seen);
+	}
+
+private:
+	std::uint32_t turn_ = 0;
+};
+
+} /* namespace */
+
+/* The mode is that of one registration: threads of a process that differ, at the same time. */
+TEST_F(registration, threads_may_differ)
+{
+	unsigned int others = 0;
+
+	for (Mode mode : { Mode::v1, Mode::v2_size, Mode::v2_flag }) {
+		const Request request = request_for(mode);
+
+		if (!request.available())
+			continue;
+
+		Context context("a thread in %s", mode_name(mode));
+		Registration registration;
+		Thread thread;
+		Area area;
+		Turn turn;
+
+		ASSERT_EQ(area.map(request.length, request.align), 0);
+		/* Another thread may change the mm_cid of this one, so it comes first. */
+		ASSERT_EQ(thread.start([&](Thread::Stop) {
+			turn.wait_for(1);
+			EXPECT_EQ(registration.open(area, request), 0);
+			EXPECT_EQ(observe_service(area), service_of(mode));
+			turn.pass();
+			turn.wait_for(3);
+			EXPECT_EQ(observe_service(area), service_of(mode));
+			EXPECT_EQ(registration.close(), 0);
+			turn.pass();
+		}), 0);
+		EXPECT_EQ(self->open(), 0);
+		turn.pass();
+		turn.wait_for(2);
+		EXPECT_EQ(observe_service(self->area), service_of(variant->mode));
+		turn.pass();
+		turn.wait_for(4);
+		EXPECT_EQ(observe_service(self->area), service_of(variant->mode));
+		EXPECT_EQ(self->close(), 0);
+		others += is_v2(mode) != is_v2(variant->mode);
+	}
+	/* v1 is always there. */
+	if (is_v2(variant->mode))
+		EXPECT_GT(others, 0);
+}
+
 /* Where the area ends is where the memory ends, as in glibc's threads (R8). */
 TEST_F(registration, at_the_end_of_the_memory)
 {

@@ -52,6 +52,7 @@ constexpr std::uint32_t granted = 0x0100;
 
 constexpr unsigned int max_rounds = 300;
 constexpr unsigned int nr_preemptions = 50;
+constexpr unsigned int wanted_revoked = 40;
 
 /* 0 or an errno. */
 int slice_prctl(unsigned long operation, unsigned long arg, unsigned long arg4 = 0,
@@ -348,6 +349,46 @@ TEST_F(slice_extension, ends_in_time)
 	EXPECT_GT(switched, 0);
 	ASSERT_EQ(self->after.load(), nullptr);
 	EXPECT_GE(self->increase("sexpir") + self->increase("srevok"), 1);
+}
+
+/*
+ * membarrier takes it away, and the switch that was put off is due. Not at the next tick: rounds in
+ * which the time was over as well do not count.
+ */
+TEST_F(slice_extension, ends_with_membarrier)
+{
+	unsigned int revoked = 0, switched = 0;
+	Agent barrier;
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_EQ(sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ), 0);
+	ASSERT_EQ(barrier.start_thread(cpu_at(0), [](std::uint32_t) {
+		EXPECT_EQ(sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ), 0);
+	}), 0);
+	ASSERT_NO_FAILURE(prepare_enabled(self, variant));
+	for (unsigned int i = 0; i < max_rounds && revoked < wanted_revoked; i++) {
+		ASSERT_EQ(self->before.load(), nullptr);
+		ASSERT_TRUE(wait_for_grant(self));
+
+		std::uint64_t seen = self->rival.progress();
+		std::uint32_t ticket = barrier.request();
+
+		spin_until([&] { return self->word() != granted; });
+
+		const bool ran = self->rival.progress() != seen;
+
+		barrier.wait(ticket);
+		ASSERT_EQ(self->after.load(), nullptr);
+		if (self->increase("sexpir"))
+			continue;
+		revoked++;
+		switched += ran;
+	}
+	note("%u revoked, the rival ran in %u", revoked, switched);
+	EXPECT_EQ(revoked, wanted_revoked);
+	/* The scheduler may choose the same thread again. Unpatched 7.2 has none. */
+	EXPECT_GT(switched, wanted_revoked / 4);
 }
 
 /* In v2 by size as long as nobody has asked for it, in the others never. */
