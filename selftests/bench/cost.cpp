@@ -679,7 +679,8 @@ struct Pipe {
 	pid_t pid;
 	int fd;
 
-	void start(Mode mode);
+	/* stale: it leaves a section each time before it sleeps. */
+	template <bool stale = false> void start(Mode mode);
 	void send(char byte) const { call3(SYS_write, fd, long(&byte), 1); }
 	/* How often the reader has slept; asking makes it sleep once more. */
 	long slept() const
@@ -694,7 +695,7 @@ struct Pipe {
 	}
 };
 
-void Pipe::start(Mode mode)
+template <bool stale> void Pipe::start(Mode mode)
 {
 	int fds[2];
 
@@ -712,6 +713,8 @@ void Pipe::start(Mode mode)
 	become_fifo(priority + 1);
 	reader->ready = 1;
 	for (char byte = 0;;) {
+		if (stale)
+			set_rseq_cs(&own_area, &elsewhere_cs);
 		call3(SYS_read, fds[0], long(&byte), 1);
 		if (byte) {
 			rusage usage;
@@ -860,7 +863,7 @@ void take_registration(const Path &path, Mode mode)
  * counted happens on one CPU, while the other one idles. Somebody else who sleeps and wakes before
  * each sample makes the state of the CPU the same each time.
  */
-void take_migration(const Path &path, Mode mode)
+template <bool stale> void take_migration(const Path &path, Mode mode)
 {
 	Pipe pipe, others[2];
 
@@ -868,7 +871,7 @@ void take_migration(const Path &path, Mode mode)
 		others[cpu].start(none);
 		need(!pin(cpu, others[cpu].pid), "sched_setaffinity");
 	}
-	pipe.start(mode);
+	pipe.start<stale>(mode);
 
 	const long slept = pipe.slept();
 
@@ -1058,7 +1061,8 @@ constexpr Path paths[] = {
 	{ "fork", 1, 1, take_fork, "fork, exit, wait" },
 	{ "exec", 1, 1, take_exec, "fork, exec, exit, wait" },
 	{ "registration", 1, 1, take_registration, "rseq(2) to register and to unregister" },
-	{ "migration", 2, 1, take_migration, "as sleep, and the sleeper wakes on another CPU" },
+	{ "migration", 2, 1, take_migration<false>, "as sleep, and the sleeper wakes on another CPU" },
+	{ "migration_stale", 2, 1, take_migration<true>, "the same with a stale rseq_cs" },
 	{ "membarrier_self", 2, 1, take_membarrier_self, "membarrier RSEQ for the caller's CPU" },
 	{ "membarrier_cpu", 2, 1, take_membarrier<true>,
 	  "membarrier RSEQ for a CPU with a target" },
