@@ -12,6 +12,9 @@
 
 me=${0##*/}
 
+# Scripts read what programs say. LANGUAGE is for kbuild, which unsets LC_ALL.
+export LC_ALL=C LANGUAGE=C
+
 # An interrupted script ends by its EXIT trap, not in the middle of its next step.
 trap 'exit 130' INT
 trap 'exit 143' TERM
