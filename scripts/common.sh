@@ -6,6 +6,11 @@
 #   need_value OPT N    die unless the option OPT has a value ($# is N)
 #   series_field DIR F  value of the "# F value" header of DIR/series, all lines
 #   record_field FILE K value of the line "K=value" of a record file
+#   is_checkout TREE    whether TREE is a git checkout; die if it is one that git refuses
+#   assert_clean TREE [ADVICE]
+#                       die if the git checkout has uncommitted changes
+#   uninterrupted COMMAND...
+#                       run COMMAND to its end, whatever signal asks for an end
 #   lock FILE WHAT      wait until nobody else holds FILE; held until the script ends
 #   assert_no_work TREE die if the scratch tree holds what no patch file has
 # Messages start with the name of the script that speaks.
@@ -55,6 +60,27 @@ export GIT_AUTHOR_DATE='2000-01-01T00:00:00Z' GIT_COMMITTER_DATE='2000-01-01T00:
 # shellcheck disable=SC2034
 series_ident=(-c user.name=series -c user.email=series@localhost -c commit.gpgSign=false)
 
+is_checkout()
+{
+	local said
+	[ -e "$1/.git" ] || return 1
+	said=$(GIT_CEILING_DIRECTORIES=${1%/*} git -C "$1" rev-parse --git-dir 2>&1) ||
+		die "git refuses $1: $(xargs -d '\n' <<< "$said")"
+}
+
+assert_clean()
+{
+	local changed
+	changed=$(git -C "$1" status --porcelain --untracked-files=no) ||
+		die "git cannot tell what has changed in $1"
+	[ -z "$changed" ] || die "$1 has uncommitted changes; ${2:-commit or stash them first}"
+}
+
+uninterrupted()
+{
+	(trap '' INT TERM HUP; "$@")
+}
+
 lock()
 {
 	local fd
@@ -65,9 +91,7 @@ lock()
 assert_no_work()
 {
 	[ -d "$1/.git" ] || die "$1 is in the way and no scratch tree of ours"
-	if [ -n "$(git -C "$1" status --porcelain --untracked-files=no)" ]; then
-		die "$1 has uncommitted changes; commit them and run 'make refresh', or delete the tree"
-	fi
+	assert_clean "$1" "commit them and run 'make refresh', or delete the tree"
 	if [ "$(git -C "$1" rev-parse HEAD)" != "$(git -C "$1" rev-parse -q --verify refs/rseq/tip)" ] &&
 	   [ "$(git -C "$1" rev-parse HEAD)" != "$(git -C "$1" rev-parse refs/rseq/base)" ]; then
 		die "$1 has commits that are not in the patch files; run 'make refresh', or delete the tree"
