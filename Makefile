@@ -83,7 +83,7 @@ endif
 $(foreach fact,$(filter GUEST_%,$(.VARIABLES)),$(eval unexport $(fact))$(eval undefine $(fact)))
 include qemu-images/$(ARCH).mk
 CROSS_COMPILE ?= $(GUEST_CROSS_COMPILE)
-export ARCH CROSS_COMPILE LLVM V GUEST_PACKAGES_QEMU GUEST_PACKAGES_CROSS $(GUEST_EXPORT)
+export ARCH CROSS_COMPILE LLVM V GUEST_CROSS_PREFIX GUEST_PACKAGES_QEMU GUEST_PACKAGES_CROSS $(GUEST_EXPORT)
 
 series   := patches/linux-$(BASE)
 configs  := $(shell sed -n 's/^\# CONFIG \+//p' $(series)/series) \

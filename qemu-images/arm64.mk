@@ -8,6 +8,7 @@ GUEST_KERNEL_IMAGE      := arch/arm64/boot/Image
 
 # pauth-impdef: the architected hash of pointer authentication is very slow in software.
 GUEST_QEMU              := qemu-system-aarch64
+GUEST_QEMU_NEEDED       := 7.2
 GUEST_MACHINE           := virt,gic-version=3
 GUEST_CPU               := max,pauth-impdef=on
 GUEST_ACCEL             := tcg,thread=multi
@@ -33,7 +34,7 @@ GUEST_PACKAGES_CROSS    := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu
 GUEST_PACKAGES          := $(GUEST_PACKAGES_QEMU) \
                            $(if $(GUEST_CROSS_COMPILE),$(GUEST_PACKAGES_CROSS))
 
-GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_MACHINE \
+GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_QEMU_NEEDED GUEST_MACHINE \
                            GUEST_CPU GUEST_ACCEL GUEST_COUNTING_MACHINE GUEST_COUNTING_CPU \
                            GUEST_COUNTING_ACCEL GUEST_MEMORY GUEST_NODES GUEST_CONSOLE \
                            GUEST_EARLYCON GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE GUEST_PACKAGES

@@ -10,6 +10,7 @@ GUEST_KERNEL_IMAGE      := arch/x86/boot/bzImage
 # kernel. TCG runs the CPUs on one thread because QEMU 7.2 now and then executes the int3 of a static
 # branch that another CPU is patching.
 GUEST_QEMU              := qemu-system-x86_64
+GUEST_QEMU_NEEDED       := 7.2
 GUEST_MACHINE           := microvm,acpi=off,rtc=off
 GUEST_CPU               := max
 GUEST_ACCEL             := tcg,thread=single
@@ -41,7 +42,7 @@ GUEST_PACKAGES_CROSS    := gcc-x86-64-linux-gnu g++-x86-64-linux-gnu
 GUEST_PACKAGES          := $(GUEST_PACKAGES_QEMU) \
                            $(if $(GUEST_CROSS_COMPILE),$(GUEST_PACKAGES_CROSS))
 
-GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_MACHINE \
+GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_QEMU_NEEDED GUEST_MACHINE \
                            GUEST_CPU GUEST_ACCEL GUEST_COUNTING_MACHINE GUEST_COUNTING_CPU \
                            GUEST_COUNTING_ACCEL GUEST_COUNTING_WORDS GUEST_MEMORY GUEST_NODES \
                            GUEST_NODES_WORD GUEST_CONSOLE GUEST_EARLYCON GUEST_WORDS \
