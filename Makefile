@@ -51,6 +51,15 @@ LIMITS   ?=
 comma := ,
 space := $(subst ,, )
 
+# make splits lists of files at spaces
+path = $(if $(filter-out $(2),$(words $($(1)))),$(error $(1)=$($(1)): a path is needed, and one without a space))
+$(foreach v,CURDIR O CACHE,$(call path,$(v),1))
+$(foreach v,KDIR KERNEL_CACHE OUT,$(call path,$(v),0 1))
+
+ifeq ($(strip $(TESTS)),)
+override TESTS := $(known_tests)
+endif
+
 # check VARIABLE,KNOWN
 check = $(foreach word,$($(1)),$(if $(filter $(word),$(2)),,$(error $(1)=$(word) is unknown; known are: $(2))))
 $(call check,ARCH,$(known_arches))
@@ -65,6 +74,25 @@ endif
 ifneq ($(shell [[ "$(TIMEOUT)" =~ ^[1-9][0-9]{0,4}$$ ]] && echo ok),ok)
 $(error TIMEOUT=$(TIMEOUT) is no number of seconds)
 endif
+ifneq ($(shell [[ "$(DEADLINE)" =~ ^[1-9][0-9]{0,4}$$ ]] && echo ok),ok)
+$(error DEADLINE=$(DEADLINE) is no number of seconds)
+endif
+
+# Before there is a program to be asked, its source knows. A variant may come from a macro.
+ifneq ($(TEST),)
+program := $(firstword $(subst /, ,$(TEST)))
+words   := $(subst ., ,$(TEST:$(program)/%=%))
+ifneq ($(shell [[ "$(TEST)" =~ ^[a-z0-9_]+/[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+$$ ]] && echo ok),ok)
+$(error TEST=$(TEST) is not PROGRAM/fixture.variant.case)
+endif
+ifeq ($(filter $(program),$(TESTS)),)
+$(error TEST=$(TEST): no such program; there are: $(TESTS))
+endif
+ifneq ($(shell grep -qE 'TEST[A-Z_]*\(($(firstword $(words)), *)?$(lastword $(words))[,)]' \
+	selftests/$(program).cpp && echo ok),ok)
+$(error TEST=$(TEST): selftests/$(program).cpp has no such case)
+endif
+endif
 
 $(call check,DEBUG_KERNEL,no yes)
 $(call check,QUICK,no yes)
@@ -72,6 +100,16 @@ $(call check,BUILD,0 1)
 $(call check,BOOT,0 1)
 $(call check,DEEP,no yes)
 
+# "make test" has guests of its own
+ifneq ($(filter test,$(MAKECMDGOALS)),)
+given = $(if $(filter command environment,$(firstword $(origin $(1)))),$($(1)))
+$(foreach v,ARCH BASE KDIR TESTS TEST NR_CPUS CMDLINE LLVM CROSS_COMPILE DEBUG_KERNEL MUTATION,$(if $(call given,$(v)),\
+	$(error make test: $(v)=$($(v)) is for a single guest; all of them are run here)))
+endif
+
+ifneq ($(shell [[ "$(LLVM)" =~ ^(|1|-[0-9]+)$$ ]] && echo ok),ok)
+$(error LLVM=$(LLVM) is unknown; known are: 1, a suffix like -19, and nothing)
+endif
 # The clang that Debian 12 calls clang is too old for these kernels
 ifeq ($(LLVM),1)
 override LLVM := $(if $(shell command -v apt-get),-19,1)
@@ -279,7 +317,7 @@ kselftest: kernel guest
 		--cpus $(NR_CPUS) --timeout $(TIMEOUT) $(if $(CMDLINE),--append '$(CMDLINE)')
 	@scripts/verdict $(ksft_run)
 
-check-verdict:
+check-verdict: host
 	@scripts/check-verdict
 
 check-runner: check-verdict check-guests
@@ -374,9 +412,12 @@ format-patch: fetch
 	@scripts/format-patches --series $(series) --source $(source) --tree $(tree) --out $(OUT) \
 		--prefix "$(PREFIX)"
 
+# What was made here; O and CACHE may be folders that hold more
+remove = rm -rf $(2:%=$(1)/%); [ ! -d $(1) ] || rmdir --ignore-fail-on-non-empty $(1)
+
 clean:
-	rm -rf $(O)
+	$(call remove,$(O),$(known_bases) $(known_bases:%=%-kdir) bench bench-quick summary)
 
 # Also what other checkouts share
 mrproper: clean
-	rm -rf $(CACHE)
+	$(call remove,$(CACHE),tarballs kernels objects prefixes)
