@@ -168,7 +168,7 @@ rundir   ?= $(out)/run-$(NR_CPUS)cpu$(deep:yes=-deep)
 
 .DEFAULT_GOAL := $(if $(KDIR),apply,help)
 .PHONY: help host fetch patch apply defconfig kernel selftests guest initramfs run rerun report gdb \
-	baseline kselftest test check-runner check-verdict refresh checkpatch \
+	baseline kselftest test check-runner check-verdict check-input refresh checkpatch \
 	check-series format-patch clean mrproper
 
 export help_values
@@ -319,6 +319,10 @@ kselftest: kernel guest
 
 check-verdict: host
 	@scripts/check-verdict
+
+# Everything around the judge, with what a user, a network and a machine may do to it
+check-input: host
+	@scripts/check-input
 
 check-runner: check-verdict check-guests
 
