@@ -102,8 +102,9 @@ $(call check,DEEP,no yes)
 
 # "make test" has guests of its own
 ifneq ($(filter test,$(MAKECMDGOALS)),)
+guest_variables := ARCH BASE KDIR TESTS TEST NR_CPUS CMDLINE LLVM CROSS_COMPILE DEBUG_KERNEL MUTATION
 given = $(if $(filter command environment,$(firstword $(origin $(1)))),$($(1)))
-$(foreach v,ARCH BASE KDIR TESTS TEST NR_CPUS CMDLINE LLVM CROSS_COMPILE DEBUG_KERNEL MUTATION,$(if $(call given,$(v)),\
+$(foreach v,$(guest_variables),$(if $(call given,$(v)),\
 	$(error make test: $(v)=$($(v)) is for a single guest; all of them are run here)))
 endif
 
@@ -121,7 +122,8 @@ endif
 $(foreach fact,$(filter GUEST_%,$(.VARIABLES)),$(eval unexport $(fact))$(eval undefine $(fact)))
 include qemu-images/$(ARCH).mk
 CROSS_COMPILE ?= $(GUEST_CROSS_COMPILE)
-export ARCH CROSS_COMPILE LLVM V GUEST_CROSS_PREFIX GUEST_PACKAGES_QEMU GUEST_PACKAGES_CROSS $(GUEST_EXPORT)
+export ARCH CROSS_COMPILE LLVM V GUEST_CROSS_PREFIX GUEST_PACKAGES_QEMU GUEST_PACKAGES_CROSS \
+	$(GUEST_EXPORT)
 
 series   := patches/linux-$(BASE)
 configs  := $(shell sed -n 's/^\# CONFIG \+//p' $(series)/series) \
