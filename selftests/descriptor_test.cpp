@@ -30,7 +30,10 @@ constexpr unsigned int max_rounds = 50;
 constexpr long timer_us = 1000;
 constexpr int user_fault = 42;		/* exit status of a child that jumped somewhere */
 
-/* Where there is nothing, and memory: the kernel has all of it there, unless it is moved at boot. */
+/*
+ * Where there is nothing, and where kernels have memory that are not moved at boot; on arm64 those
+ * with addresses of 48 bits.
+ */
 #if defined(__x86_64__)
 constexpr std::uint64_t kernel_memory = 0xffff888000000000 + (16 << 20);
 #else
