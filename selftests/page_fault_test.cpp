@@ -6,17 +6,23 @@
  *   So is one that ends in a signal.
  *   A fault that does neither is none, and the section goes on.
  *
- * What sleeps is an access to a file in memory while another process punches a hole into it:
- * there is no system call around it that could be what was counted as a voluntary switch.
+ * What sleeps is an access to memory that another process provides (userfaultfd), and only when the
+ * thread sleeps: there is no system call around it that could be what was counted as a voluntary
+ * switch, and no access that must be lucky to be late.
  */
 #include "harness.hpp"
 #include "rseq.hpp"
 #include "sched.hpp"
 #include "sections.h"
 
+#include <cerrno>
 #include <csignal>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 using namespace selftest;
@@ -25,10 +31,8 @@ namespace {
 
 constexpr unsigned int wanted_rounds = 10;
 constexpr unsigned int max_rounds = 400;
-/* Large enough that a hole takes longer than a way to it. */
-constexpr std::size_t file_size = 4 << 20;
 
-std::uintptr_t address(const char *label)
+std::uintptr_t address(const void *label)
 {
 	return reinterpret_cast<std::uintptr_t>(label);
 }
@@ -63,16 +67,12 @@ std::size_t page_size()
 FIXTURE(page_fault) {
 	RseqDebug debug;
 	Rseq rseq;
-	Agent puncher;
+	Agent provider;
 	int cpu = last_cpu();
-	int file = -1;
+	int faults = -1;	/* from userfaultfd() */
 	char *memory = nullptr;
 	std::size_t size = 0;
 
-	/*
-	 * In the page that a hole takes away first: as long as it is in the page cache, it is
-	 * mapped again without waiting.
-	 */
 	const volatile std::uint64_t *first_word() const
 	{
 		return reinterpret_cast<volatile std::uint64_t *>(memory);
@@ -91,8 +91,8 @@ FIXTURE_TEARDOWN(page_fault)
 {
 	if (self->memory)
 		EXPECT_EQ(munmap(self->memory, self->size), 0);
-	if (self->file >= 0)
-		EXPECT_EQ(close(self->file), 0);
+	if (self->faults >= 0)
+		EXPECT_EQ(close(self->faults), 0);
 }
 
 namespace {
@@ -100,57 +100,77 @@ namespace {
 using Self = page_fault_data;
 using Params = page_fault_variant;
 
-void map(Self *self, std::size_t size, int flags, int file, int protection)
+void map(Self *self, std::size_t size, int protection)
 {
-	void *map = mmap(nullptr, size, protection, flags, file, 0);
+	void *map = mmap(nullptr, size, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	ASSERT_NE(map, MAP_FAILED);
 	self->memory = static_cast<char *>(map);
 	self->size = size;
 }
 
-/* The job: fill the file, and punch all of it out. */
-void start_puncher(Self *self)
+/* The job: take one fault, see the thread asleep, provide the page. */
+void start_provider(Self *self)
 {
-	if (nr_cpus() < 2)
-		SKIP("needs two CPUs");
-	self->file = memfd_create("page_fault", MFD_CLOEXEC);
-	ASSERT_GE(self->file, 0);
-	ASSERT_EQ(ftruncate(self->file, file_size), 0);
-	ASSERT_NO_FAILURE(map(self, file_size, MAP_SHARED, self->file, PROT_READ | PROT_WRITE));
-	ASSERT_EQ(self->puncher.start_process(cpu_at(0), [fd = self->file](std::uint32_t) {
-		if (fallocate(fd, 0, 0, file_size) ||
-		    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, file_size))
+	struct uffdio_api api = {};
+	struct uffdio_register range = {};
+
+	self->faults = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
+	if (self->faults < 0 && errno == ENOSYS)
+		SKIP("kernel has no userfaultfd");
+	ASSERT_GE(self->faults, 0);
+	api.api = UFFD_API;
+	ASSERT_EQ(ioctl(self->faults, UFFDIO_API, &api), 0);
+	ASSERT_NO_FAILURE(map(self, page_size(), PROT_READ | PROT_WRITE));
+	range.range.start = address(self->memory);
+	range.range.len = self->size;
+	range.mode = UFFDIO_REGISTER_MODE_MISSING;
+	ASSERT_EQ(ioctl(self->faults, UFFDIO_REGISTER, &range), 0);
+	ASSERT_EQ(self->provider.start_process(
+		cpu_at(0), [fd = self->faults, tid = own_tid(), page = range.range](std::uint32_t) {
+		struct uffd_msg message = {};
+		struct uffdio_zeropage zeros = { page, 0, 0 };
+
+		if (read(fd, &message, sizeof(message)) != sizeof(message) ||
+		    message.event != UFFD_EVENT_PAGEFAULT)
+			_exit(1);
+		while (thread_state(tid) != 'S')
+			sched_yield();
+		if (ioctl(fd, UFFDIO_ZEROPAGE, &zeros))
 			_exit(1);
 	}), 0);
 }
 
 /*
- * Calls access() over and over while holes are punched, and check() after those that slept, once
- * and in nothing but the fault.
+ * Calls access() over and over with the page away, and check() after those that slept, once and in
+ * nothing but the fault.
  */
 template <typename Access, typename Check>
 void expect_sleeping_faults(Self *self, Access &&access, Check &&check)
 {
-	unsigned int slept = 0, accesses = 0, rounds = 0;
+	unsigned int slept = 0, rounds = 0;
 
-	STEP("accessing memory that a hole is punched into");
+	STEP("accessing a page that somebody else provides");
 	while (slept < wanted_rounds && rounds++ < max_rounds) {
-		std::uint32_t ticket = self->puncher.request();
+		ASSERT_EQ(madvise(self->memory, self->size, MADV_DONTNEED), 0);
 
-		while (!self->puncher.done(ticket)) {
-			Switches before = switches();
+		std::uint32_t ticket = self->provider.request();
+		Switches before = switches();
 
-			access();
-			accesses++;
-			if (switches() - before != Switches{ 1, 0 })
-				continue;
-			slept++;
-			check();
-		}
+		access();
+
+		Switches during = switches() - before;
+
+		/* A section that was aborted by something else has not got there. */
+		(void)*self->first_word();
+		self->provider.sleep(ticket);
+		if (during != Switches{ 1, 0 })
+			continue;
+		slept++;
+		check();
 	}
-	note("%u of %u accesses slept, %u holes", slept, accesses, rounds);
-	EXPECT_GE(slept, wanted_rounds);
+	note("%u of %u accesses slept and were not preempted", slept, rounds);
+	EXPECT_EQ(slept, wanted_rounds);
 	EXPECT_TRUE(self->rseq.area.canaries_intact());
 }
 
@@ -163,7 +183,7 @@ TEST_F(page_fault, sleeping_inside_aborts)
 	section_loads loads;
 	int aborted = 0;
 
-	ASSERT_NO_FAILURE(start_puncher(self));
+	ASSERT_NO_FAILURE(start_provider(self));
 	if (!self->rseq.open(variant->mode))
 		return;
 	expect_sleeping_faults(self, [&] {
@@ -180,7 +200,7 @@ TEST_F(page_fault, sleeping_outside_clears)
 {
 	std::uint64_t left = 1;
 
-	ASSERT_NO_FAILURE(start_puncher(self));
+	ASSERT_NO_FAILURE(start_provider(self));
 	if (!self->rseq.open(variant->mode))
 		return;
 	expect_sleeping_faults(self, [&] {
@@ -196,7 +216,7 @@ TEST_F(page_fault, sleeping_rewrites_only_in_v1)
 	Area &area = self->rseq.area;
 	Ids seen = {};
 
-	ASSERT_NO_FAILURE(start_puncher(self));
+	ASSERT_NO_FAILURE(start_provider(self));
 	if (!self->rseq.open(variant->mode))
 		return;
 
@@ -227,7 +247,7 @@ TEST_F(page_fault, signal_inside_aborts)
 	const Ids poison = { 0x80000001, 0x80010002, 0x80020003, 0x80040004 };
 	Area &area = self->rseq.area;
 
-	ASSERT_NO_FAILURE(map(self, page_size(), MAP_PRIVATE | MAP_ANONYMOUS, -1, PROT_NONE));
+	ASSERT_NO_FAILURE(map(self, page_size(), PROT_NONE));
 	ASSERT_EQ(handle_signal(SIGSEGV, make_accessible), 0);
 	if (!self->rseq.open(variant->mode))
 		return;
@@ -275,8 +295,7 @@ TEST_F(page_fault, plain_fault_commits)
 {
 	unsigned int undisturbed = 0, commits = 0;
 
-	ASSERT_NO_FAILURE(map(self, max_rounds * page_size(), MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			      PROT_READ | PROT_WRITE));
+	ASSERT_NO_FAILURE(map(self, max_rounds * page_size(), PROT_READ | PROT_WRITE));
 	if (!self->rseq.open(variant->mode))
 		return;
 	for (unsigned int i = 0; i < max_rounds; i++) {
