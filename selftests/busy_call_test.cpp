@@ -16,6 +16,7 @@
 #include "sched.hpp"
 #include "sections.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <sched.h>
 #include <sys/random.h>
@@ -35,8 +36,11 @@ constexpr std::size_t visited_words = 16384;
 constexpr unsigned int visited_rounds = 20;
 constexpr long visit_ns = 1000000;
 
-/* Where one thread of QEMU runs all CPUs, it takes 100 ms until the next one may go on. */
-constexpr std::size_t barrier_words = 1 << 20;
+/*
+ * Where one thread of QEMU runs all CPUs, it takes 100 ms until the next one may go on. On a host
+ * that is slow, on the other hand, a call that long is never left alone.
+ */
+constexpr std::size_t barrier_words = 1 << 20, least_barrier_words = 1 << 15;
 constexpr unsigned int barrier_rounds = 2;
 
 std::uint64_t address(const void *p)
@@ -46,7 +50,7 @@ std::uint64_t address(const void *p)
 
 struct Watched {
 	volatile std::size_t words;	/* as much of the buffer is used */
-	volatile std::uint64_t calls;	/* the last one that has begun */
+	volatile std::uint64_t calls;	/* and returns, so it is odd in a call */
 	/* What the others have done, and how much of that in the middle of one call. */
 	volatile std::uint64_t begun, done, in_the_middle;
 	std::uint64_t buffer[barrier_words];
@@ -83,10 +87,17 @@ void send_barriers(Watched &watched, int cpu, Thread::Stop stop)
 	for (; !stop.load(std::memory_order_relaxed); cpu_relax()) {
 		const std::uint64_t call = watched.calls;
 
-		if (call == last || !watched.in_progress() || watched.calls != call)
+		if (!(call & 1) || call == last || !watched.in_progress() ||
+		    watched.calls != call)
 			continue;
 		last = call;
 		watched.begun = watched.begun + 1;
+		/* Either it is seen to have begun, or the call is seen to be over. */
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		if (watched.calls != call) {
+			watched.done = watched.done + 1;
+			continue;
+		}
 		if (sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)) {
 			EXPECT_TRUE(!"membarrier");
 			return;
@@ -110,6 +121,8 @@ FIXTURE(busy_call) {
 	/* The switches of a clean round with so many events. */
 	Switches (*wanted)(long events) = nullptr;
 	unsigned int wanted_rounds = 0;
+	/* How much of the buffer a call fills. */
+	std::size_t least_words = 0, most_words = 0;
 };
 
 FIXTURE_MODES(busy_call);
@@ -133,10 +146,8 @@ enum class Event { preempted, membarrier };
 
 void open(Self *self, const Params *variant, Event event)
 {
-	Watched &watched = *self->watched;
-
 	if (event == Event::preempted) {
-		watched.words = visited_words;
+		self->watched->words = self->least_words = self->most_words = visited_words;
 		self->wanted_rounds = visited_rounds;
 		self->wanted = [](long events) { return Switches{ 0, events }; };
 		if (self->rseq.open(variant->mode))
@@ -147,11 +158,12 @@ void open(Self *self, const Params *variant, Event event)
 	}
 	if (nr_cpus() < 2)
 		SKIP("needs two CPUs");
-	watched.words = barrier_words;
+	self->least_words = least_barrier_words;
+	self->watched->words = self->most_words = barrier_words;
 	self->wanted_rounds = barrier_rounds;
 	self->wanted = [](long) { return Switches{ 0, 0 }; };
 	ASSERT_EQ(sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ), 0);
-	ASSERT_EQ(self->sender.start([&watched](Thread::Stop stop) {
+	ASSERT_EQ(self->sender.start([&watched = *self->watched](Thread::Stop stop) {
 		send_barriers(watched, cpu_at(0), stop);
 	}), 0);
 	if (self->rseq.open(variant->mode))
@@ -182,18 +194,26 @@ void expect_of_busy_calls(Self *self, Round &&round, Check &&check)
 
 		Switches during = switches() - before;
 
+		watched.calls = watched.calls + 1;
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		/* An event that has begun may go on behind the call. */
 		spin_until([&] { return watched.done == watched.begun; });
 
 		const auto events = static_cast<long>(watched.in_the_middle - middle);
 
-		if (!events || watched.begun - begun != watched.in_the_middle - middle ||
-		    during != self->wanted(events))
+		if (!events || watched.begun - begun != watched.in_the_middle - middle) {
+			watched.words = std::min(self->most_words, watched.words * 2);
 			continue;
+		}
+		if (during != self->wanted(events)) {
+			watched.words = std::max(self->least_words, watched.words / 2);
+			continue;
+		}
 		clean++;
 		ASSERT_NO_FAILURE(check());
 	}
-	note("%u clean rounds of %u", clean, rounds);
+	note("%u clean rounds of %u, %zu KiB the last", clean, rounds,
+	     watched.words * sizeof(std::uint64_t) >> 10);
 	EXPECT_EQ(clean, self->wanted_rounds);
 }
 
