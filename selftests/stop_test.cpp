@@ -22,7 +22,7 @@ using namespace selftest;
 namespace {
 
 constexpr unsigned int wanted_rounds = 10;
-constexpr unsigned int max_rounds = 200;
+constexpr unsigned int max_rounds = 2000;
 /* From raise(SIGSTOP) into a section that is called next. */
 constexpr unsigned int max_steps = 5000;
 constexpr long look_again_ns = 100000;
@@ -73,6 +73,7 @@ FIXTURE(stop) {
 	RseqDebug debug;
 	Rseq rseq;
 	Agent agent;		/* sends signals */
+	Shared<std::uint32_t> stopped;	/* the last ticket that the thread was seen stopped for */
 	Tracee child;
 	Shared<Report> report;
 	int cpu = last_cpu();
@@ -118,13 +119,14 @@ void expect_ids(const Self *self, const Params *variant, const Ids &seen, const 
 void start_stopper(Self *self)
 {
 	/* The CPU is not needed for looking. On the same CPU the thread could never stop then. */
-	auto stop = [pid = getpid()](std::uint32_t) {
+	auto stop = [pid = getpid(), stopped = &*self->stopped](std::uint32_t ticket) {
 		const timespec moment = { 0, look_again_ns };
 
 		if (kill(pid, SIGSTOP))
 			_exit(1);
 		while (thread_state(pid) != 'T')
 			nanosleep(&moment, nullptr);
+		__atomic_store_n(stopped, ticket, __ATOMIC_RELEASE);
 		if (kill(pid, SIGCONT))
 			_exit(1);
 	};
@@ -179,10 +181,11 @@ TEST_F(stop, signal_aborts)
 		if (self->agent.gate()->entered != ticket)
 			continue;
 
-		bool over = self->agent.done(ticket);
+		/* Or before it was: then it is stopped behind the section. */
+		const bool stopped = __atomic_load_n(&*self->stopped, __ATOMIC_ACQUIRE) == ticket;
 
 		self->agent.wait(ticket);
-		if (!over || !only_stopped(switches() - before))
+		if (!stopped || !only_stopped(switches() - before))
 			continue;
 		clean++;
 		ASSERT_EQ(aborted, 1);
@@ -211,9 +214,8 @@ void start_sections(Self *self)
 	start_child(self, [self] {
 		Report &report = *self->report;
 
-		for (;;) {
-			std::uint32_t ticket = report.gate.entered + 1;
-
+		/* One that is aborted before it has entered has had its ticket, too. */
+		for (std::uint32_t ticket = 1;; ticket++) {
 			report.aborted = gated(self->rseq.area.get(), &report.gate, ticket);
 			__atomic_store_n(&report.returned, ticket, __ATOMIC_RELEASE);
 		}

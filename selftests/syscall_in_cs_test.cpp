@@ -377,8 +377,13 @@ void signal_rounds(Self *self, Call &&make_call, Check &&check)
 		int aborted = make_call();
 		std::uint64_t left = self->rseq.area.rseq_cs();
 
+		const bool switched = switches() != before;
+
+		/* Aborted before the call, there was none. */
+		if (handler_state.hits == hits && switched)
+			continue;
 		ASSERT_EQ(handler_state.hits, hits + 1);
-		if (switches() != before)
+		if (switched)
 			continue;
 		clean++;
 		check(aborted, left);

@@ -53,7 +53,7 @@ thread_local const Context *innermost;
 constexpr size_t max_line = 400;
 constexpr size_t max_output = 64 * 1024;
 /* What SIGKILL may need to empty a process group; a process in D state must not hang the run. */
-constexpr long reap_ms = 5000;
+constexpr long reap_ms = 30000;
 
 const char *base_name(const char *path)
 {
