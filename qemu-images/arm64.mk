@@ -15,11 +15,10 @@ GUEST_QEMU_NEEDED       := 7.2
 GUEST_MACHINE           := virt,gic-version=3
 GUEST_CPU               := max,pauth-impdef=on
 GUEST_ACCEL             := tcg,thread=single
-# A guest whose clock counts instructions (-icount shift=0): with one thread for all CPUs. Without
+# A guest whose clock counts instructions (-icount shift=0), which wants one thread as well. Without
 # cntfrq, 16 instructions make a tick of the counter.
 GUEST_COUNTING_MACHINE  := $(GUEST_MACHINE)
 GUEST_COUNTING_CPU      := $(GUEST_CPU),cntfrq=1000000000
-GUEST_COUNTING_ACCEL    := tcg,thread=single
 GUEST_MEMORY            := 512M
 # Each with its share of CPUs and memory: node_id is more than 0. The device tree describes them.
 GUEST_NODES             := 2
@@ -37,7 +36,8 @@ GUEST_PACKAGES_CROSS    := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu
 GUEST_PACKAGES          := $(GUEST_PACKAGES_QEMU) \
                            $(if $(GUEST_CROSS_COMPILE),$(GUEST_PACKAGES_CROSS))
 
-GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_QEMU_NEEDED GUEST_MACHINE \
-                           GUEST_CPU GUEST_ACCEL GUEST_COUNTING_MACHINE GUEST_COUNTING_CPU \
-                           GUEST_COUNTING_ACCEL GUEST_MEMORY GUEST_NODES GUEST_CONSOLE \
-                           GUEST_EARLYCON GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE GUEST_PACKAGES
+GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU \
+                           GUEST_QEMU_NEEDED GUEST_MACHINE GUEST_CPU GUEST_ACCEL \
+                           GUEST_COUNTING_MACHINE GUEST_COUNTING_CPU GUEST_MEMORY GUEST_NODES \
+                           GUEST_CONSOLE GUEST_EARLYCON GUEST_VIRTIO_SERIAL \
+                           GUEST_CROSS_COMPILE GUEST_PACKAGES

@@ -14,12 +14,11 @@ GUEST_QEMU_NEEDED       := 7.2
 GUEST_MACHINE           := microvm,acpi=off,rtc=off
 GUEST_CPU               := max
 GUEST_ACCEL             := tcg,thread=single
-# A guest whose clock counts instructions (-icount shift=0): one tick each, and one thread for all
-# CPUs. The kernel waits for an absent RTC for a second, which are 10^9 instructions then, and need
+# A guest whose clock counts instructions (-icount shift=0): one tick each, and one thread as
+# well. The kernel waits for an absent RTC for a second, which are 10^9 instructions then, and need
 # not find out how fast the TSC is.
 GUEST_COUNTING_MACHINE  := microvm,acpi=off,rtc=on
 GUEST_COUNTING_CPU      := $(GUEST_CPU)
-GUEST_COUNTING_ACCEL    := tcg,thread=single
 GUEST_MEMORY            := 512M
 # node_id is more than 0 on the second socket. No ACPI table says so: the kernel splits its memory.
 GUEST_NODES             := 2
@@ -42,8 +41,9 @@ GUEST_PACKAGES_CROSS    := gcc-x86-64-linux-gnu g++-x86-64-linux-gnu
 GUEST_PACKAGES          := $(GUEST_PACKAGES_QEMU) \
                            $(if $(GUEST_CROSS_COMPILE),$(GUEST_PACKAGES_CROSS))
 
-GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU GUEST_QEMU_NEEDED GUEST_MACHINE \
-                           GUEST_CPU GUEST_ACCEL GUEST_COUNTING_MACHINE GUEST_COUNTING_CPU \
-                           GUEST_COUNTING_ACCEL GUEST_COUNTING_WORDS GUEST_MEMORY GUEST_NODES \
-                           GUEST_NODES_WORD GUEST_CONSOLE GUEST_EARLYCON GUEST_WORDS \
-                           GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE GUEST_PACKAGES
+GUEST_EXPORT            := GUEST_ARCH GUEST_SRCARCH GUEST_KERNEL_IMAGE GUEST_QEMU \
+                           GUEST_QEMU_NEEDED GUEST_MACHINE GUEST_CPU GUEST_ACCEL \
+                           GUEST_COUNTING_MACHINE GUEST_COUNTING_CPU GUEST_COUNTING_WORDS \
+                           GUEST_MEMORY GUEST_NODES GUEST_NODES_WORD GUEST_CONSOLE \
+                           GUEST_EARLYCON GUEST_WORDS GUEST_VIRTIO_SERIAL GUEST_CROSS_COMPILE \
+                           GUEST_PACKAGES
