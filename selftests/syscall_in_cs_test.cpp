@@ -194,6 +194,53 @@ TEST_F(syscall_in_cs, dies_on_migration_in_v2)
 	}
 }
 
+namespace {
+
+/*
+ * SIGSEGV can be handled. The handler is in no section any more, and neither is what follows: there
+ * is nothing left to die of once more.
+ */
+void expect_handler_in_no_section(Self *self, bool dies)
+{
+	const Affinity there(self->other);
+	const auto here_cpu = static_cast<std::uint32_t>(self->cpu);
+
+	ASSERT_EQ(handle_signal(SIGSEGV, look), 0);
+	handler_state.area = &self->rseq.area;
+	for (unsigned int i = 0; i < wanted_rounds; i++) {
+		EXPECT_SURVIVAL({
+			/* Aborted by an interrupt before the call, it is still here. */
+			while (self->call_inside(__NR_sched_setaffinity, 0, sizeof(there.set),
+						 there.pointer()) &&
+			       location().cpu == here_cpu)
+				;
+			EXPECT_EQ(handler_state.hits, dies);
+			if (dies)
+				EXPECT_EQ(handler_state.rseq_cs, 0);
+			EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
+			EXPECT_EQ(self->rseq.area.cpu_id(), self->other);
+		});
+	}
+}
+
+} /* namespace */
+
+TEST_F(syscall_in_cs, handler_is_in_no_section)
+{
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_NO_FAILURE(open(self, variant, false));
+	expect_handler_in_no_section(self, is_v2(variant->mode));
+}
+
+TEST_F(syscall_in_cs, debug_mode_handler_is_in_no_section)
+{
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_NO_FAILURE(open(self, variant, true));
+	expect_handler_in_no_section(self, true);
+}
+
 /*
  * The call is interrupted by a signal. On the way to the handler the section has to be looked at:
  * later, the instruction pointer is that of the handler.
