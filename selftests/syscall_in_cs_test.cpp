@@ -207,20 +207,23 @@ void expect_handler_in_no_section(Self *self, bool dies)
 
 	ASSERT_EQ(handle_signal(SIGSEGV, look), 0);
 	handler_state.area = &self->rseq.area;
-	for (unsigned int i = 0; i < wanted_rounds; i++) {
-		EXPECT_SURVIVAL({
-			/* Aborted by an interrupt before the call, it is still here. */
-			while (self->call_inside(__NR_sched_setaffinity, 0, sizeof(there.set),
-						 there.pointer()) &&
-			       location().cpu == here_cpu)
-				;
-			EXPECT_EQ(handler_state.hits, dies);
-			if (dies)
-				EXPECT_EQ(handler_state.rseq_cs, 0);
-			EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
-			EXPECT_EQ(self->rseq.area.cpu_id(), self->other);
-		});
-	}
+
+	auto migrate = [&] {
+		int aborted;
+
+		/* Aborted by an interrupt before the call, it is still here. */
+		do {
+			aborted = self->call_inside(__NR_sched_setaffinity, 0, sizeof(there.set),
+						    there.pointer());
+		} while (aborted && location().cpu == here_cpu);
+		EXPECT_EQ(handler_state.hits, dies);
+		EXPECT_EQ(handler_state.rseq_cs, 0);
+		EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
+		EXPECT_EQ(self->rseq.area.cpu_id(), self->other);
+	};
+
+	for (unsigned int i = 0; i < wanted_rounds; i++)
+		EXPECT_SURVIVAL({ migrate(); });
 }
 
 } /* namespace */
