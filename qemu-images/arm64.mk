@@ -7,9 +7,9 @@ GUEST_SRCARCH           := arm64
 GUEST_KERNEL_IMAGE      := arch/arm64/boot/Image
 
 # pauth-impdef: the architected hash of pointer authentication is very slow in software. TCG runs the
-# CPUs on one thread because with several, QEMU 7.2 now and then keeps executing the old instruction
-# of a static branch that another CPU has patched: rseq's debug mode stayed off, or on, in 2 of 24
-# runs of the suite.
+# CPUs on one thread: with several, rseq's debug mode stayed off, or on, after it had been switched,
+# in 2 of 24 runs of the suite, and in none of 55 with one. QEMU 7.2 probably keeps executing the old
+# instruction of a static branch that another CPU is patching, as on x86_64.
 GUEST_QEMU              := qemu-system-aarch64
 GUEST_QEMU_NEEDED       := 7.2
 GUEST_MACHINE           := virt,gic-version=3
