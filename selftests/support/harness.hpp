@@ -32,7 +32,7 @@ constexpr unsigned int default_deadline_s = 60;
  * RSEQ_TEST_DEEP=1 in the environment: cases that count on chance do that many times as much, and
  * have as many times as long: TEST_F_TIMEOUT(storm, survives, times_if_deep(20)).
  */
-constexpr unsigned int deep_factor = 60;
+constexpr unsigned int deep_factor = 90;
 bool deep();
 inline unsigned int times_if_deep(unsigned int count)
 {
