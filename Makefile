@@ -184,7 +184,7 @@ TEST|$(TEST)|one case, as the verdict prints it: program/fixture.variant.case
 NR_CPUS|$(NR_CPUS)|of the guest, 1 to 8
 CMDLINE|$(CMDLINE)|more words for the guest's kernel, e.g. rseq_debug=1
 TIMEOUT|$(TIMEOUT)|seconds for a guest
-DEEP|$(DEEP)|yes: the parts that count on chance, 90 times as long
+DEEP|$(DEEP)|yes: the parts that count on chance, many times as long
 LLVM|$(LLVM)|empty: GCC; 1 or a suffix like -19: clang
 DEBUG_KERNEL|$(DEBUG_KERNEL)|yes: lockdep, entry and VM checks, DWARF for gdb
 V|$(V)|1 shows commands
