@@ -29,6 +29,7 @@ TEST     ?=
 V        ?= 0
 LLVM     ?=
 DEBUG_KERNEL ?= no
+RELEASE_KERNEL ?= no
 CMDLINE  ?=
 MUTATION ?=
 MUTATIONS ?=
@@ -95,6 +96,7 @@ endif
 endif
 
 $(call check,DEBUG_KERNEL,no yes)
+$(call check,RELEASE_KERNEL,no yes)
 $(call check,QUICK,no yes)
 $(call check,BUILD,0 1)
 $(call check,BOOT,0 1)
@@ -102,7 +104,8 @@ $(call check,DEEP,no yes)
 
 # "make test" has guests of its own
 ifneq ($(filter test,$(MAKECMDGOALS)),)
-guest_variables := ARCH BASE KDIR TESTS TEST NR_CPUS CMDLINE LLVM CROSS_COMPILE DEBUG_KERNEL MUTATION
+guest_variables := ARCH BASE KDIR TESTS TEST NR_CPUS CMDLINE LLVM CROSS_COMPILE DEBUG_KERNEL \
+	RELEASE_KERNEL MUTATION
 given = $(if $(filter command environment,$(firstword $(origin $(1)))),$($(1)))
 $(foreach v,$(guest_variables),$(if $(call given,$(v)),\
 	$(error make test: $(v)=$($(v)) is for a single guest; all of them are run here)))
@@ -127,7 +130,8 @@ export ARCH CROSS_COMPILE LLVM V GUEST_CROSS_PREFIX GUEST_PACKAGES_QEMU GUEST_PA
 
 series   := patches/linux-$(BASE)
 configs  := $(shell sed -n 's/^\# CONFIG \+//p' $(series)/series) \
-	    $(if $(filter yes,$(DEBUG_KERNEL)),rseq-debug)
+	    $(if $(filter yes,$(DEBUG_KERNEL)),rseq-debug) \
+	    $(if $(filter yes,$(RELEASE_KERNEL)),rseq-release)
 fragments := $(wildcard $(configs:%=kernel-overlay/kernel/configs/%.config) \
 	       $(configs:%=kernel-overlay/arch/$(GUEST_SRCARCH)/configs/%.config))
 
@@ -138,7 +142,7 @@ tree     := $(here)/src
 prefixes := $(here)/prefixes
 # What is built and run for one kernel: the patched one, or the unpatched base
 flavour  ?= patched
-how      := $(if $(filter yes,$(DEBUG_KERNEL)),-debug)$(if $(LLVM),-llvm)
+how      := $(if $(filter yes,$(DEBUG_KERNEL)),-debug)$(if $(filter yes,$(RELEASE_KERNEL)),-release)$(if $(LLVM),-llvm)
 out      := $(here)/$(ARCH)/$(flavour)$(how)
 
 ifeq ($(flavour),base)
@@ -187,6 +191,7 @@ TIMEOUT|$(TIMEOUT)|seconds for a guest
 DEEP|$(DEEP)|yes: the parts that count on chance, many times as long
 LLVM|$(LLVM)|empty: GCC; 1 or a suffix like -19: clang
 DEBUG_KERNEL|$(DEBUG_KERNEL)|yes: lockdep, entry and VM checks, DWARF for gdb
+RELEASE_KERNEL|$(RELEASE_KERNEL)|yes: built with -O2 and without rseq/stats, as distributions do
 V|$(V)|1 shows commands
 O|$(O)|where this checkout is built
 CACHE|$(CACHE)|tarballs and finished kernels, shared by checkouts
@@ -202,7 +207,7 @@ endef
 
 help:
 	@cat scripts/help.txt
-	@awk -F '|' '{ printf "  %-13s%-10s %s\n", $$1, $$2, $$3 }' <<< "$$help_values"
+	@awk -F '|' '{ printf "  %-15s%-10s %s\n", $$1, $$2, $$3 }' <<< "$$help_values"
 
 # Programs that a target needs, installed if they are missing
 host:
@@ -250,8 +255,9 @@ initramfs: selftests guest
 boot = scripts/run-qemu --kernel $(image) --initrd $(out)/initramfs.cpio --out $(rundir) \
 	--cpus $(NR_CPUS) --timeout $(TIMEOUT) $(if $(CMDLINE),--append '$(CMDLINE)')
 
+# Without rseq/stats more is skipped than the list allows
 judge = scripts/verdict $(rundir) \
-	$(if $(filter patched,$(flavour)),$(if $(wildcard $(series)/skips),\
+	$(if $(filter patched:no,$(flavour):$(RELEASE_KERNEL)),$(if $(wildcard $(series)/skips),\
 	&& scripts/check-skips $(rundir) $(series)/skips $(ARCH) $(NR_CPUS)))
 
 run: initramfs
@@ -347,11 +353,15 @@ refresh:
 bench_arches  := $(if $(filter command%,$(origin ARCH)),$(ARCH),$(known_arches))
 bench_bases   := $(if $(filter yes,$(QUICK)),$(BASE),$(known_bases))
 patches_of     = $(shell grep -v -e '^\#' -e '^$$' patches/linux-$(1)/series)
-bench_kernels  = $(foreach base,$(bench_bases),$(base):base $(if $(call patches_of,$(base)),$(base):patched))
+bench_kernels  = $(foreach base,$(bench_bases),$(base):base $(if $(call patches_of,$(base)),$(base):patched)) \
+	$(if $(filter yes,$(QUICK)),,$(lastword $(known_bases)):base-release $(lastword $(known_bases)):patched-release)
+bench_label    = $(patsubst %:base,%,$(patsubst %:patched,%+series,$(patsubst %-release,%,$(if \
+	$(filter %-release,$(1)),$(subst :,-O2:,$(1)),$(1)))))
 bench_out     := $(O)/bench$(if $(filter yes,$(QUICK)),-quick)
 bench_results := $(if $(filter yes,$(QUICK)),$(bench_out),bench/results)
 bench_options := $(if $(filter yes,$(QUICK)),--cpus 2 --samples 41 --paths $(subst $(space),$(comma),$(strip \
-			null_call fault interrupt sleep yield yield_threads signal irq_signal migration migration_stale)), \
+			null_call fault interrupt sleep yield yield_threads signal irq_signal irq_signal_stale \
+			migration migration_stale)), \
 		 --again 6.19+series --functions $(subst $(space),$(comma),$(strip \
 			yield yield_stale preempt_null preempt_stale preempt_active signal irq_signal)))
 every_result  := $(bench_arches:%=$(bench_results)/%.json)
@@ -367,13 +377,14 @@ bench: host
 bench-arch: guest
 	@$(MAKE) -C selftests/bench O=$(abspath $(bench_out))/$(ARCH)/programs
 	@for kernel in $(bench_kernels); do \
-		base=$${kernel%:*} flavour=$${kernel#*:}; \
-		$(MAKE) kernel BASE=$$base flavour=$$flavour || \
+		base=$${kernel%:*} flavour=$${kernel#*:} release=no; \
+		case $$flavour in *-release) release=yes ;; esac; \
+		$(MAKE) kernel BASE=$$base flavour=$${flavour%-release} RELEASE_KERNEL=$$release || \
 			rm -f $(O)/$$base/$(ARCH)/$$flavour$(how)/kernel; \
 	done
 	@scripts/run-bench --programs $(bench_out)/$(ARCH)/programs --init $(guest)/init \
 		--out $(bench_out)/$(ARCH) --results $(bench_results)/$(ARCH).json $(bench_options) \
-		$(foreach kernel,$(bench_kernels),$(patsubst %:patched,%+series,$(kernel:%:base=%))=$(O)/$(subst :,/$(ARCH)/,$(kernel))$(how)/kernel)
+		$(foreach kernel,$(bench_kernels),$(call bench_label,$(kernel))=$(O)/$(subst :,/$(ARCH)/,$(kernel))$(how)/kernel)
 
 checkpatch: patch
 	@scripts/check-patches --series $(series) --tree $(tree)
