@@ -793,6 +793,11 @@ void take_irq_signal_null(const Path &path, Mode mode)
 	take_interrupt_signal(path, mode, nullptr);
 }
 
+void take_irq_signal_stale(const Path &path, Mode mode)
+{
+	take_interrupt_signal(path, mode, &elsewhere_cs);
+}
+
 void take_irq_signal_active(const Path &path, Mode mode)
 {
 	take_interrupt_signal(path, mode, &spin_cs);
@@ -1057,6 +1062,7 @@ constexpr Path paths[] = {
 	{ "preempt_active", 1, 1, take_preempt_active, "the same in a critical section" },
 	{ "signal", 1, 1, take_signal, "a signal to itself: delivery and return" },
 	{ "irq_signal", 1, 1, take_irq_signal_null, "a timer's signal in user space" },
+	{ "irq_signal_stale", 1, 1, take_irq_signal_stale, "the same with a stale rseq_cs" },
 	{ "irq_signal_active", 1, 1, take_irq_signal_active, "the same in a critical section" },
 	{ "fork", 1, 1, take_fork, "fork, exit, wait" },
 	{ "exec", 1, 1, take_exec, "fork, exec, exit, wait" },
