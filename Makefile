@@ -361,7 +361,7 @@ bench_out     := $(O)/bench$(if $(filter yes,$(QUICK)),-quick)
 bench_results := $(if $(filter yes,$(QUICK)),$(bench_out),bench/results)
 bench_options := $(if $(filter yes,$(QUICK)),--cpus 2 --samples 41 --paths $(subst $(space),$(comma),$(strip \
 			null_call fault interrupt sleep yield yield_threads signal irq_signal irq_signal_stale \
-			migration migration_stale)), \
+			irq_signal_active preempt_active migration migration_stale)), \
 		 --again 6.19+series --functions $(subst $(space),$(comma),$(strip \
 			yield yield_stale preempt_null preempt_stale preempt_active signal irq_signal)))
 every_result  := $(bench_arches:%=$(bench_results)/%.json)
