@@ -20,6 +20,8 @@
 #include <cstddef>
 #include <cstring>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 using namespace selftest;
@@ -43,6 +45,7 @@ constexpr std::uint64_t kernel_addresses[] = { 0xffff800000080000, kernel_memory
 constexpr std::uint64_t non_canonical = 0x0200000000000000;
 /* Above every user address space, below every kernel. */
 constexpr std::uint64_t beyond_user = 0x0200000000000000;
+constexpr std::uint64_t tag = 0x2a00000000000000;
 
 std::uint64_t address(const void *p)
 {
@@ -265,6 +268,24 @@ TEST_F(descriptor, at_kernel_address)
 TEST_F(descriptor, at_non_canonical_address)
 {
 	expect_refused_everywhere(self, variant, [](Made *made) { made->pointer = non_canonical; });
+}
+
+/*
+ * A process can ask for system calls that follow an address with a tag in its upper byte, if its
+ * kernel has that. Nobody can ask for it on the way to a descriptor.
+ */
+TEST_F(descriptor, at_tagged_address)
+{
+	bool tags = !prctl(PR_SET_TAGGED_ADDR_CTRL, PR_TAGGED_ADDR_ENABLE, 0, 0, 0);
+
+	expect_refused_everywhere(self, variant, [tags](Made *made) {
+		static struct utsname name;
+		bool followed = !uname(reinterpret_cast<struct utsname *>(address(&name) | tag));
+
+		if (followed != tags)
+			_exit(1);
+		made->pointer |= tag;
+	});
 }
 
 TEST_F(descriptor, at_unmapped_address)
