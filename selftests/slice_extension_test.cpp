@@ -52,7 +52,8 @@ constexpr std::uint32_t granted = 0x0100;
 
 constexpr unsigned int max_rounds = 300;
 constexpr unsigned int nr_preemptions = 50;
-constexpr unsigned int wanted_revoked = 40;
+constexpr unsigned int wanted_revoked = 20;
+constexpr unsigned int max_revoking_rounds = 2000;
 
 /* 0 or an errno. */
 int slice_prctl(unsigned long operation, unsigned long arg, unsigned long arg4 = 0,
@@ -353,11 +354,11 @@ TEST_F(slice_extension, ends_in_time)
 
 /*
  * membarrier takes it away, and the switch that was put off is due. Not at the next tick: rounds in
- * which the time was over as well do not count.
+ * which the time was over as well do not count. On a host with other work that is most of them.
  */
 TEST_F(slice_extension, ends_with_membarrier)
 {
-	unsigned int revoked = 0, switched = 0;
+	unsigned int rounds = 0, revoked = 0, switched = 0;
 	Agent barrier;
 
 	if (nr_cpus() < 2)
@@ -367,7 +368,7 @@ TEST_F(slice_extension, ends_with_membarrier)
 		EXPECT_EQ(sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ), 0);
 	}), 0);
 	ASSERT_NO_FAILURE(prepare_enabled(self, variant));
-	for (unsigned int i = 0; i < max_rounds && revoked < wanted_revoked; i++) {
+	for (; rounds < max_revoking_rounds && revoked < wanted_revoked; rounds++) {
 		ASSERT_EQ(self->before.load(), nullptr);
 		ASSERT_TRUE(wait_for_grant(self));
 
@@ -385,7 +386,7 @@ TEST_F(slice_extension, ends_with_membarrier)
 		revoked++;
 		switched += ran;
 	}
-	note("%u revoked, the rival ran in %u", revoked, switched);
+	note("%u rounds, %u revoked, the rival ran in %u", rounds, revoked, switched);
 	EXPECT_EQ(revoked, wanted_revoked);
 	/* The scheduler may choose the same thread again. Unpatched 7.2 has none. */
 	EXPECT_GT(switched, wanted_revoked / 4);
