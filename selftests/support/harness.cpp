@@ -526,6 +526,8 @@ void watch_children()
 	sigset_t chld;
 
 	action.sa_handler = child_ended;
+	/* Who is stopped in a case would be preempted by this program before it sleeps. */
+	action.sa_flags = SA_NOCLDSTOP;
 	sigaction(SIGCHLD, &action, nullptr);
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
