@@ -52,7 +52,9 @@ constexpr std::uint32_t granted = 0x0100;
 
 constexpr unsigned int max_rounds = 300;
 constexpr unsigned int nr_preemptions = 50;
-constexpr unsigned int wanted_revoked = 20;
+constexpr unsigned int nr_grants = 50;
+constexpr unsigned int wanted_switches = 6;
+constexpr unsigned int max_revoked = 40;
 constexpr unsigned int max_revoking_rounds = 2000;
 
 /* 0 or an errno. */
@@ -354,9 +356,10 @@ TEST_F(slice_extension, ends_in_time)
 
 /*
  * membarrier takes it away, and the switch that was put off is due. Not at the next tick: rounds in
- * which the time was over as well do not count. On a host with other work that is most of them.
+ * which the time was over as well do not count. On a host with other work that is most of them. The
+ * scheduler may choose the same thread again, and a tick can come together with the revocation.
  */
-TEST_F(slice_extension, ends_with_membarrier)
+TEST_F_TIMEOUT(slice_extension, ends_with_membarrier, 120)
 {
 	unsigned int rounds = 0, revoked = 0, switched = 0;
 	Agent barrier;
@@ -368,7 +371,8 @@ TEST_F(slice_extension, ends_with_membarrier)
 		EXPECT_EQ(sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ), 0);
 	}), 0);
 	ASSERT_NO_FAILURE(prepare_enabled(self, variant));
-	for (; rounds < max_revoking_rounds && revoked < wanted_revoked; rounds++) {
+	for (; rounds < max_revoking_rounds && revoked < max_revoked && switched < wanted_switches;
+	     rounds++) {
 		ASSERT_EQ(self->before.load(), nullptr);
 		ASSERT_TRUE(wait_for_grant(self));
 
@@ -387,9 +391,7 @@ TEST_F(slice_extension, ends_with_membarrier)
 		switched += ran;
 	}
 	note("%u rounds, %u revoked, the rival ran in %u", rounds, revoked, switched);
-	EXPECT_EQ(revoked, wanted_revoked);
-	/* The scheduler may choose the same thread again. Unpatched 7.2 has none. */
-	EXPECT_GT(switched, wanted_revoked / 4);
+	EXPECT_EQ(switched, wanted_switches);
 }
 
 /* In v2 by size as long as nobody has asked for it, in the others never. */
@@ -528,19 +530,19 @@ TEST_F(slice_extension, changed_grant_kills_in_debug_mode)
 	ASSERT_NO_FAILURE(prepare_enabled(self, variant));
 
 	/* May be too late: then nothing looks at the word any more. */
-	auto change_grant = [&] {
-		for (unsigned int i = 0; i < max_rounds; i++) {
+	auto change_grant = [&](unsigned int times) {
+		for (unsigned int i = 0; i < times; i++) {
 			EXPECT_TRUE(wait_for_grant(self));
 			self->set_word(0xffff0000);
 			syscall(__NR_getppid);
 		}
 	};
 
-	EXPECT_SURVIVAL(change_grant());
+	EXPECT_SURVIVAL(change_grant(nr_grants));
 	ASSERT_EQ(self->debug.set(true), nullptr);
-	EXPECT_DEATH(SIGSEGV, change_grant());
+	EXPECT_DEATH(SIGSEGV, change_grant(max_rounds));
 	EXPECT_SURVIVAL({
-		for (unsigned int i = 0; i < max_rounds; i++) {
+		for (unsigned int i = 0; i < nr_grants; i++) {
 			EXPECT_TRUE(wait_for_grant(self));
 			syscall(__NR_getppid);
 		}
