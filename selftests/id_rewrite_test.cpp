@@ -25,7 +25,7 @@ using namespace selftest;
 
 namespace {
 
-constexpr unsigned int max_rounds = 200;
+constexpr unsigned int max_rounds = 2000;
 /* Longer than arming the timer and writing the poison take, shorter than a time slice. */
 constexpr long timer_us = 1000;
 
