@@ -387,6 +387,7 @@ bench-arch: guest
 		$(foreach kernel,$(bench_kernels),$(call bench_label,$(kernel))=$(O)/$(subst :,/$(ARCH)/,$(kernel))$(how)/kernel)
 
 checkpatch: patch
+	@scripts/check-host --module ply python3-ply --module git python3-git
 	@scripts/check-patches --series $(series) --tree $(tree)
 
 # Fit to be sent: a minute or two. BUILD=1 and BOOT=1 are hours each the first time, on both
