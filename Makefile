@@ -271,12 +271,14 @@ rerun:
 	@$(judge)
 
 # The guest of the last run, stopped at its first instruction. DEBUG_KERNEL=yes has lines.
+# The logs of the run itself stay as they are.
 gdb:
 	@[ -e $(rundir)/qemu.cmd ] || { echo "make gdb: nothing was run yet in $(rundir)" >&2; exit 3; }
 	@command -v gdb-multiarch > /dev/null || \
 		{ echo "make gdb: gdb-multiarch is not installed" >&2; exit 3; }
-	@gdb-multiarch $(kernel)/vmlinux \
-		-ex "target remote | $$(< $(rundir)/qemu.cmd) -S -gdb stdio"
+	@mkdir -p $(rundir)/gdb
+	@command=$$(sed -E 's:/(console\.log|results\.ktap):/gdb/\1:g' $(rundir)/qemu.cmd); \
+	gdb-multiarch $(kernel)/vmlinux -ex "target remote | $$command -S -gdb stdio"
 
 report:
 	@[ -d $(rundir) ] || { echo "make report: nothing was run yet for ARCH=$(ARCH) BASE=$(BASE)" >&2; exit 3; }
