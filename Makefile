@@ -371,6 +371,8 @@ every_result  := $(bench_arches:%=$(bench_results)/%.json)
 .PHONY: bench bench-arch
 bench: host
 	@[ -z "$(KDIR)" ] || { echo "make bench: it compares kernels of known source; KDIR= is none" >&2; exit 3; }
+	@[ "$(DEBUG_KERNEL) $(RELEASE_KERNEL)" = "no no" ] || \
+		{ echo "make bench: it chooses its kernels; leave out DEBUG_KERNEL= and RELEASE_KERNEL=" >&2; exit 3; }
 	@$(if $(filter yes,$(QUICK)),,scripts/check-host --program gnuplot gnuplot-nox)
 	@for arch in $(bench_arches); do env -u CROSS_COMPILE $(MAKE) bench-arch ARCH=$$arch; done
 	@$(if $(filter yes,$(QUICK)),,scripts/write-cost --out Documentation/cost.rst bench/results/*.json)
