@@ -222,8 +222,8 @@ patch: fetch
 	@scripts/prepare-tree --source $(source) --tree $(tree)
 	@scripts/apply-series --series $(series) --tree $(tree)
 
-# The user's own tree
-apply: host
+# The user's own tree. That takes git, and nothing else that "host" would install.
+apply:
 	@[ -n "$(KDIR)" ] || { echo "make apply: KDIR= is not set" >&2; exit 3; }
 	@scripts/fetch-kernel --series $(series) --cache $(CACHE)/tarballs --out $(source) --kdir $(KDIR)
 	@scripts/apply-series --series $(series) --tree $(KDIR) --in-place
