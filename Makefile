@@ -395,7 +395,8 @@ checkpatch: patch
 	@scripts/check-patches --series $(series) --tree $(tree)
 
 # Fit to be sent: a minute or two. BUILD=1 and BOOT=1 are hours each the first time, on both
-# architectures unless ARCH= is given; what is done is kept, and not done again.
+# architectures unless ARCH= is given. What BUILD=1 compiled is kept, and so are the kernels of
+# BOOT=1, but not its results.
 series_arches := $(if $(filter command%,$(origin ARCH)),$(ARCH),$(known_arches))
 series_steps  := $(if $(filter 1,$(BUILD)),$(series_arches:%=build-prefixes/%) build-elsewhere/) \
 		 $(if $(filter 1,$(BOOT)),$(series_arches:%=boot-prefixes/%))
