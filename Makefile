@@ -188,17 +188,20 @@ TEST|$(TEST)|one case, as the verdict prints it: program/fixture.variant.case
 NR_CPUS|$(NR_CPUS)|of the guest, 1 to 8
 CMDLINE|$(CMDLINE)|more words for the guest's kernel, e.g. rseq_debug=1
 TIMEOUT|$(TIMEOUT)|seconds for a guest
+DEADLINE|$(DEADLINE)|seconds for one test program
 DEEP|$(DEEP)|yes: the parts that count on chance, many times as long
 LLVM|$(LLVM)|empty: GCC; 1 or a suffix like -19: clang
 DEBUG_KERNEL|$(DEBUG_KERNEL)|yes: lockdep, entry and VM checks, DWARF for gdb
 RELEASE_KERNEL|$(RELEASE_KERNEL)|yes: built with -O2 and without rseq/stats, as distributions do
+JOBS|$(JOBS)|compilers at a time in a kernel build, one for each CPU if empty
 V|$(V)|1 shows commands
 O|$(O)|where this checkout is built
 CACHE|$(CACHE)|tarballs and finished kernels, shared by checkouts
 BUILD|$(BUILD)|check-series: 1 compiles after each patch, in the whole matrix
 BOOT|$(BOOT)|check-series: 1 boots after each patch
+MUTATION|$(MUTATION)|run: the kernel of this one of patches/linux-$(BASE)/mutations, not the whole series
 MUTATIONS||mutation: names from patches/linux-$(BASE)/mutations, all if empty
-ALLOW_OFFSET||check-series, run: yes takes hunks that moved, in a tree of yours
+ALLOW_OFFSET||check-series, run, KDIR=tree: yes takes hunks that moved, in a tree of yours
 LIMITS||bench: NAME=NUMBER for other limits, to see them broken
 QUICK|$(QUICK)|bench: yes checks the limits only, for one BASE
 PREFIX||format-patch: how subjects begin, "$(PREFIX)" if not set
