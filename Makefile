@@ -132,6 +132,12 @@ series   := patches/linux-$(BASE)
 configs  := $(shell sed -n 's/^\# CONFIG \+//p' $(series)/series) \
 	    $(if $(filter yes,$(DEBUG_KERNEL)),rseq-debug) \
 	    $(if $(filter yes,$(RELEASE_KERNEL)),rseq-release)
+# A fragment may be there for another architecture only
+overlays := $(notdir $(wildcard kernel-overlay/kernel/configs/*.config kernel-overlay/arch/*/configs/*.config))
+unknown  := $(filter-out $(overlays:.config=),$(configs))
+ifneq ($(unknown),)
+$(error $(series)/series: kernel-overlay has no fragment for CONFIG $(unknown))
+endif
 fragments := $(wildcard $(configs:%=kernel-overlay/kernel/configs/%.config) \
 	       $(configs:%=kernel-overlay/arch/$(GUEST_SRCARCH)/configs/%.config))
 
