@@ -395,6 +395,10 @@ TEST_F(registration, already_registered)
 
 					EXPECT_EQ(err, wanted);
 					rows++;
+					/* What it asked for is not what it gets. */
+					if (err == EBUSY)
+						EXPECT_EQ(observe_service(self->area),
+							  service_of(variant->mode));
 					if (!err) {
 						ended++;
 						ASSERT_EQ(self->open(), 0);
