@@ -118,6 +118,71 @@ TEST_F(inherit, forked_to_another_cpu_has_ids_of_there)
 	EXPECT_TRUE(forked->elsewhere);
 }
 
+namespace {
+
+/* What the child of a fork found before its first system call, and where it was then. */
+struct Newborn {
+	Ids ids;
+	Location here;
+	bool judged;
+};
+
+} /* namespace */
+
+/* Not later than at its first instruction: a system call of its own could put the IDs right. */
+TEST_F(inherit, forked_begins_with_the_right_ids)
+{
+	constexpr unsigned int max_forks = 400, wanted = 20;
+	Area &area = self->rseq.area;
+	Shared<Newborn> newborn;
+	unsigned int forks = 0, judged = 0, elsewhere = 0;
+	cpu_set_t all;
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	CPU_ZERO(&all);
+	for (int i = 0; i < nr_cpus(); i++)
+		CPU_SET(cpu_at(i), &all);
+	ASSERT_EQ(sched_setaffinity(0, sizeof(all), &all), 0);
+	if (!self->rseq.open(variant->mode))
+		return;
+	STEP("forking until some children have begun on another CPU");
+	while (elsewhere < wanted && forks++ < max_forks) {
+		const std::uint32_t parent = location().cpu;
+
+		*newborn = {};
+		/* In v1 it gets them in any case. */
+		if (!is_v2(variant->mode))
+			area.set_ids(impossible_ids);
+
+		/* The library's fork() makes system calls in the child. */
+		const long pid = syscall(__NR_clone, SIGCHLD, 0, 0, 0, 0);
+
+		if (pid == 0) {
+			newborn->ids = area.ids();
+			newborn->here = location();
+			/* Not moved in between. */
+			newborn->judged = switches() == Switches{};
+			_exit(0);
+		}
+
+		const bool moved = location().cpu != parent;
+
+		ASSERT_GT(pid, 0);
+		EXPECT_EQ(wait_status(static_cast<pid_t>(pid)), 0);
+		if (!newborn->judged)
+			continue;
+		judged++;
+		elsewhere += !moved && newborn->here.cpu != parent;
+		ASSERT_EQ(newborn->ids.cpu_id_start, newborn->here.cpu);
+		ASSERT_EQ(newborn->ids.cpu_id, newborn->here.cpu);
+		ASSERT_EQ(newborn->ids.node_id, newborn->here.node);
+		ASSERT_EQ(newborn->ids.mm_cid, 0);
+	}
+	note("%u forks, %u judged, %u of them began elsewhere", forks, judged, elsewhere);
+	EXPECT_EQ(elsewhere, wanted);
+}
+
 /* Its memory is its own, and it is the first thread of it. */
 TEST_F(inherit, forked_by_a_later_thread_has_the_first_mm_cid)
 {
