@@ -37,13 +37,21 @@ struct {
 	volatile unsigned int hits;
 	std::uintptr_t ip;
 	std::uint64_t rseq_cs;
+	volatile bool expected;		/* set by the thread when it has prepared everything */
+	bool was_expected;
 } handler_state;
 
-void look_and_open(int, siginfo_t *, void *ucontext)
+void look(int, siginfo_t *, void *ucontext)
 {
 	handler_state.ip = interrupted_ip(ucontext);
 	handler_state.rseq_cs = handler_state.area->rseq_cs();
+	handler_state.was_expected = handler_state.expected;
 	handler_state.hits = handler_state.hits + 1;
+}
+
+void look_and_open(int sig, siginfo_t *info, void *ucontext)
+{
+	look(sig, info, ucontext);
 	__atomic_store_n(&handler_state.gate->open, handler_state.ticket, __ATOMIC_RELAXED);
 }
 
@@ -304,6 +312,33 @@ TEST_F(cs_abort, signal_by_timer_inside)
 	});
 }
 
+/* Outside, rseq_cs is cleared before the handler runs, in v2 as well: no system call was made. */
+TEST_F(cs_abort, signal_by_timer_outside_is_cleared)
+{
+	unsigned int clean = 0;
+
+	ASSERT_NO_FAILURE(open(self, variant));
+	ASSERT_EQ(handle_signal(SIGALRM, look), 0);
+	handler_state.area = &self->rseq.area;
+	STEP("waiting outside of the section for the timer");
+	for (unsigned int i = 0; i < max_rounds && clean < wanted_rounds; i++) {
+		const unsigned int hits = handler_state.hits;
+		const Switches before = switches();
+
+		handler_state.expected = false;
+		ASSERT_EQ(arm_timer(timer_us), 0);
+		self->rseq.area.set_rseq_cs(&gated_cs);
+		handler_state.expected = true;
+		spin_until([&] { return handler_state.hits != hits; });
+		/* The timer was faster, or a switch has cleared it. */
+		if (!handler_state.was_expected || switches() != before)
+			continue;
+		clean++;
+		ASSERT_EQ(handler_state.rseq_cs, 0);
+	}
+	EXPECT_EQ(clean, wanted_rounds);
+}
+
 TEST_F(cs_abort, signal_on_alternate_stack_inside)
 {
 	const stack_t stack = { alternate_stack, 0, sizeof(alternate_stack) };
@@ -417,6 +452,38 @@ TEST_F(cs_abort, membarrier_all_cpus_inside)
 TEST_F(cs_abort, membarrier_one_cpu_inside)
 {
 	membarrier_inside(self, variant, MEMBARRIER_CMD_FLAG_CPU);
+}
+
+/* As a signal: cleared outside, and not at the next switch. */
+TEST_F(cs_abort, membarrier_outside_is_cleared)
+{
+	const int target = self->cpu;
+	unsigned int clean = 0;
+
+	if (nr_cpus() < 2)
+		SKIP("needs two CPUs");
+	ASSERT_EQ(sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ), 0);
+	/* All CPUs and that one in turn. */
+	ASSERT_EQ(self->agent.start_thread(cpu_at(0), [=](std::uint32_t ticket) {
+		EXPECT_EQ(sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ,
+					 ticket % 2 ? MEMBARRIER_CMD_FLAG_CPU : 0, target), 0);
+	}), 0);
+	ASSERT_NO_FAILURE(open(self, variant));
+	STEP("waiting outside of the section for membarrier");
+	for (unsigned int i = 0; i < max_rounds && clean < wanted_rounds; i++) {
+		const Switches before = switches();
+
+		self->rseq.area.set_rseq_cs(&gated_cs);
+		self->agent.wait(self->agent.request());
+
+		const std::uint64_t left = self->rseq.area.rseq_cs();
+
+		if (switches() != before)
+			continue;
+		clean++;
+		ASSERT_EQ(left, 0);
+	}
+	EXPECT_EQ(clean, wanted_rounds);
 }
 
 /* ---- The twin: nothing happens, and sections commit ---- */
