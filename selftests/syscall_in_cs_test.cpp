@@ -18,6 +18,7 @@
 #include <csignal>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace selftest;
@@ -63,9 +64,9 @@ FIXTURE(syscall_in_cs) {
 	}
 
 	/* An interrupt before the call may abort the section: then there was no call. */
-	void call_until_not_aborted(long number)
+	void call_until_not_aborted(long number, long arg0 = 0, long arg1 = 0, long arg2 = 0)
 	{
-		while (call_inside(number))
+		while (call_inside(number, arg0, arg1, arg2))
 			;
 	}
 
@@ -135,6 +136,43 @@ TEST_F(syscall_in_cs, dies_in_debug_mode)
 			EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
 		});
 	}
+}
+
+/* The call brings about a signal: later, the instruction pointer is that of the handler. */
+TEST_F(syscall_in_cs, dies_in_debug_mode_before_the_handler)
+{
+	Shared<std::uint32_t> handled;
+	static std::uint32_t *counter;
+
+	counter = &*handled;
+	ASSERT_NO_FAILURE(open(self, variant, true));
+	ASSERT_EQ(handle_signal(SIGUSR1, [](int, siginfo_t *, void *) { ++*counter; }), 0);
+	EXPECT_DEATH(SIGSEGV, {
+		self->call_until_not_aborted(__NR_tgkill, getpid(), own_tid(), SIGUSR1);
+	});
+	EXPECT_EQ(*handled, 0);
+	EXPECT_SURVIVAL({
+		self->call_outside(__NR_tgkill, getpid(), own_tid(), SIGUSR1);
+		EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
+	});
+	EXPECT_EQ(*handled, 1);
+}
+
+/* fork() returns twice, and the second time on a way of its own. */
+TEST_F(syscall_in_cs, both_die_in_debug_mode_after_fork)
+{
+	/* So that the case waits for both. */
+	constexpr long flags = CLONE_PARENT | SIGCHLD;
+	int status;
+
+	ASSERT_NO_FAILURE(open(self, variant, true));
+	EXPECT_DEATH(SIGSEGV, { self->call_until_not_aborted(__NR_clone, flags); });
+	ASSERT_GT(waitpid(-1, &status, 0), 0);
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+
+	EXPECT_SURVIVAL({ self->call_outside(__NR_clone, flags); });
+	ASSERT_GT(waitpid(-1, &status, 0), 0);
+	EXPECT_EQ(status, 0);
 }
 
 /* The twin of dies_in_debug_mode that differs in the switch: nothing happens, nothing is done. */
