@@ -21,6 +21,7 @@
 #include <cstring>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -33,11 +34,11 @@ constexpr long timer_us = 1000;
 constexpr int user_fault = 42;		/* exit status of a child that jumped somewhere */
 
 /*
- * Where there is nothing, and where kernels have memory that are not moved at boot; on arm64 those
- * with addresses of 48 bits.
+ * Where there is nothing, and where kernels have memory that are not moved at boot: the text of x86,
+ * all memory of arm64 with addresses of 48 bits.
  */
 #if defined(__x86_64__)
-constexpr std::uint64_t kernel_memory = 0xffff888000000000 + (16 << 20);
+constexpr std::uint64_t kernel_memory = 0xffffffff81000000;
 #else
 constexpr std::uint64_t kernel_memory = 0xffff000000000000 + (16 << 20);
 #endif
@@ -55,6 +56,7 @@ std::uint64_t address(const void *p)
 struct {
 	section_gate *gate;
 	std::uint32_t ticket;
+	Area *area;
 	volatile unsigned int hits_inside;
 } handler_state;
 
@@ -63,8 +65,11 @@ void open_gate(int, siginfo_t *, void *ucontext)
 {
 	std::uintptr_t ip = interrupted_ip(ucontext);
 
-	if (ip >= address(described_start) && ip < address(described_post_commit))
+	if (ip >= address(described_start) && ip < address(described_post_commit)) {
 		handler_state.hits_inside = handler_state.hits_inside + 1;
+		/* It went on, and must not die of something else later. */
+		handler_state.area->set_rseq_cs(nullptr);
+	}
 	__atomic_store_n(&handler_state.gate->open, handler_state.ticket, __ATOMIC_RELAXED);
 }
 
@@ -164,6 +169,7 @@ void get_signal_inside(Self *self, std::uint64_t pointer)
 	int aborted = 0;
 
 	handler_state.gate = gate;
+	handler_state.area = &self->rseq.area;
 	while (!aborted && !handler_state.hits_inside && round++ < max_rounds) {
 		handler_state.ticket = gate->entered + 1;
 		arm_timer(timer_us);
@@ -215,13 +221,26 @@ void expect_fate(Self *self, bool dies, Defect &&defect, Event &&event)
 
 /* Inside of the section, in every mode. The rival would compete with the signal: it comes later. */
 template <typename Defect>
-void expect_refused_inside(Self *self, Defect &&defect)
+void expect_refused_at_signal(Self *self, Defect &&defect)
 {
+	ASSERT_FALSE(self->rival_started);
 	STEP("signal inside of a section");
 	expect_fate(self, true, defect, get_signal_inside);
+}
+
+template <typename Defect>
+void expect_refused_when_preempted(Self *self, Defect &&defect)
+{
 	ASSERT_NO_FAILURE(start_rival(self));
 	STEP("preemption inside of a section");
 	expect_fate(self, true, defect, be_preempted_inside);
+}
+
+template <typename Defect>
+void expect_refused_inside(Self *self, Defect &&defect)
+{
+	ASSERT_NO_FAILURE(expect_refused_at_signal(self, defect));
+	expect_refused_when_preempted(self, defect);
 }
 
 template <typename Defect>
@@ -258,10 +277,18 @@ void expect_refused_everywhere(Self *self, const Params *variant, Defect &&defec
 
 TEST_F(descriptor, at_kernel_address)
 {
+	auto point_at = [](std::uint64_t at) { return [at](Made *made) { made->pointer = at; }; };
+
 	for (std::uint64_t at : kernel_addresses) {
 		Context context("at 0x%llx", (unsigned long long)at);
 
-		expect_refused_everywhere(self, variant, [at](Made *made) { made->pointer = at; });
+		ASSERT_NO_FAILURE(expect_refused_at_signal(self, point_at(at)));
+	}
+	for (std::uint64_t at : kernel_addresses) {
+		Context context("at 0x%llx", (unsigned long long)at);
+
+		ASSERT_NO_FAILURE(expect_refused_when_preempted(self, point_at(at)));
+		expect_outside(self, variant, true, point_at(at));
 	}
 }
 
@@ -384,10 +411,20 @@ TEST_F(descriptor, cut_off_after_offset)
 
 TEST_F(descriptor, abort_at_kernel_address)
 {
+	auto abort_at = [](std::uint64_t at) {
+		return [at](Made *made) { made->cs.abort_ip = at; };
+	};
+
 	for (std::uint64_t at : kernel_addresses) {
 		Context context("at 0x%llx", (unsigned long long)at);
 
-		expect_refused(self, variant, [at](Made *made) { made->cs.abort_ip = at; });
+		ASSERT_NO_FAILURE(expect_refused_at_signal(self, abort_at(at)));
+	}
+	for (std::uint64_t at : kernel_addresses) {
+		Context context("at 0x%llx", (unsigned long long)at);
+
+		ASSERT_NO_FAILURE(expect_refused_when_preempted(self, abort_at(at)));
+		expect_outside(self, variant, !is_v2(variant->mode), abort_at(at));
 	}
 }
 
@@ -513,6 +550,15 @@ TEST_F(descriptor, flags_of_the_area)
 
 namespace {
 
+constexpr struct {
+	const char *what;
+	void (*defect)(Made *made);
+} defects[] = {
+	{ "no descriptor", [](Made *made) { made->pointer = kernel_memory; } },
+	{ "wrong signature", [](Made *made) { made->cs.abort_ip = address(described_unsigned); } },
+	{ "abort in the kernel", [](Made *made) { made->cs.abort_ip = kernel_memory; } },
+};
+
 /* The child's own thread sends it: it is the memory that is registered. */
 void get_membarrier_inside(Self *self, std::uint64_t pointer)
 {
@@ -532,17 +578,6 @@ void get_membarrier_inside(Self *self, std::uint64_t pointer)
 
 TEST_F(descriptor, refused_at_membarrier)
 {
-	struct {
-		const char *what;
-		void (*defect)(Made *made);
-	} const defects[] = {
-		{ "no descriptor", [](Made *made) { made->pointer = kernel_memory; } },
-		{ "wrong signature", [](Made *made) {
-			made->cs.abort_ip = address(described_unsigned);
-		} },
-		{ "abort in the kernel", [](Made *made) { made->cs.abort_ip = kernel_memory; } },
-	};
-
 	if (nr_cpus() < 2)
 		SKIP("needs two CPUs");
 	ASSERT_EQ(sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ), 0);
@@ -550,6 +585,37 @@ TEST_F(descriptor, refused_at_membarrier)
 		Context context("%s", made.what);
 
 		expect_fate(self, true, made.defect, get_membarrier_inside);
+	}
+}
+
+/* ---- Debug mode, which looks in other places, and at each return from a system call ---- */
+
+namespace {
+
+void call_outside(Self *self, std::uint64_t pointer)
+{
+	self->rseq.area.set_rseq_cs(as_descriptor(pointer));
+	syscall(__NR_getppid);
+	EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
+}
+
+} /* namespace */
+
+TEST_F(descriptor, refused_in_debug_mode)
+{
+	if (const char *missing = self->debug.set(true))
+		SKIP("%s", missing);
+	for (const auto &made : defects) {
+		Context context("%s", made.what);
+
+		ASSERT_NO_FAILURE(expect_refused_at_signal(self, made.defect));
+	}
+	for (const auto &made : defects) {
+		Context context("%s", made.what);
+
+		ASSERT_NO_FAILURE(expect_refused_when_preempted(self, made.defect));
+		STEP("system call outside of the section");
+		expect_fate(self, true, made.defect, call_outside);
 	}
 }
 
