@@ -34,14 +34,11 @@ constexpr unsigned int max_rounds = 50;
 constexpr long timer_us = 1000;
 constexpr int user_fault = 42;		/* exit status of a child that jumped somewhere */
 
-/*
- * Where there is nothing, and where kernels have memory that are not moved at boot: the text of x86,
- * all memory of arm64 with addresses of 48 bits.
- */
+/* Where there is nothing, and the text of kernels that are not moved at boot. */
 #if defined(__x86_64__)
 constexpr std::uint64_t kernel_memory = 0xffffffff81000000;
 #else
-constexpr std::uint64_t kernel_memory = 0xffff000000000000 + (16 << 20);
+constexpr std::uint64_t kernel_memory = 0xffff800080010000;
 #endif
 constexpr std::uint64_t kernel_addresses[] = { 0xffff800000080000, kernel_memory };
 constexpr std::uint64_t non_canonical = 0x0200000000000000;
