@@ -159,20 +159,24 @@ void be_preempted_inside(Self *self, std::uint64_t pointer)
 	EXPECT_EQ(self->rseq.area.rseq_cs(), 0);
 }
 
-/*
- * Again until the timer was slower than the way into the section. Nobody else preempts it meanwhile,
- * where that is permitted: it would be an event as well.
- */
-void get_signal_inside(Self *self, std::uint64_t pointer)
+/* Nobody preempts the child from now on, where that is permitted: it would be an event as well. */
+void come_before_everybody()
 {
 	const sched_param before_everybody = { 1 };
+
+	sched_setscheduler(0, SCHED_FIFO, &before_everybody);
+}
+
+/* Again until the timer was slower than the way into the section. */
+void get_signal_inside(Self *self, std::uint64_t pointer)
+{
 	section_gate *gate = self->rival.gate();
 	unsigned int round = 0;
 	int aborted = 0;
 
 	handler_state.gate = gate;
 	handler_state.area = &self->rseq.area;
-	sched_setscheduler(0, SCHED_FIFO, &before_everybody);
+	come_before_everybody();
 	while (!aborted && !handler_state.hits_inside && round++ < max_rounds) {
 		handler_state.ticket = gate->entered + 1;
 		arm_timer(timer_us);
@@ -730,6 +734,7 @@ TEST_F(descriptor, area_read_only_at_signal)
 		ASSERT_EQ(handle_signal(SIGUSR1, [](int, siginfo_t *, void *) {
 			handled->entered = true;
 		}, SA_NODEFER), 0);
+		come_before_everybody();
 		ASSERT_EQ(mprotect(area_page(self), page_size(), protection), 0);
 		ASSERT_EQ(send_signal(getpid(), own_tid(), SIGUSR1), 0);
 	};
@@ -750,6 +755,7 @@ TEST_F(descriptor, area_read_only_at_the_end)
 	const Request request = request_for(variant->mode);
 
 	auto give_up = [self, &request](int protection) {
+		come_before_everybody();
 		ASSERT_EQ(mprotect(area_page(self), page_size(), protection), 0);
 		EXPECT_EQ(sys_rseq(self->rseq.area.get(), request.length, RSEQ_FLAG_UNREGISTER,
 				   SECTION_SIGNATURE), 0);
