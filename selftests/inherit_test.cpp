@@ -92,14 +92,10 @@ TEST_F(inherit, forked_to_another_cpu_has_ids_of_there)
 	constexpr unsigned int max_forks = 200;
 	Shared<Forked> forked;
 	unsigned int forks = 0;
-	cpu_set_t all;
 
 	if (nr_cpus() < 2)
 		SKIP("needs two CPUs");
-	CPU_ZERO(&all);
-	for (int i = 0; i < nr_cpus(); i++)
-		CPU_SET(cpu_at(i), &all);
-	ASSERT_EQ(sched_setaffinity(0, sizeof(all), &all), 0);
+	ASSERT_EQ(unpin(), 0);
 	if (!self->rseq.open(variant->mode))
 		return;
 	STEP("forking until a child begins on another CPU");
@@ -136,14 +132,10 @@ TEST_F(inherit, forked_begins_with_the_right_ids)
 	Area &area = self->rseq.area;
 	Shared<Newborn> newborn;
 	unsigned int forks = 0, judged = 0, elsewhere = 0;
-	cpu_set_t all;
 
 	if (nr_cpus() < 2)
 		SKIP("needs two CPUs");
-	CPU_ZERO(&all);
-	for (int i = 0; i < nr_cpus(); i++)
-		CPU_SET(cpu_at(i), &all);
-	ASSERT_EQ(sched_setaffinity(0, sizeof(all), &all), 0);
+	ASSERT_EQ(unpin(), 0);
 	if (!self->rseq.open(variant->mode))
 		return;
 	STEP("forking until some children have begun on another CPU");

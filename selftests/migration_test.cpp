@@ -257,7 +257,6 @@ void make_group(Self *self)
 TEST_F(migration, cpuset_changes)
 {
 	char here[12], there[12];
-	cpu_set_t all;
 
 	if (nr_cpus() < 2)
 		SKIP("needs two CPUs");
@@ -271,10 +270,7 @@ TEST_F(migration, cpuset_changes)
 	}), 0);
 
 	/* Not restricted by anything else. */
-	CPU_ZERO(&all);
-	for (int i = 0; i < nr_cpus(); i++)
-		CPU_SET(cpu_at(i), &all);
-	ASSERT_EQ(sched_setaffinity(0, sizeof(all), &all), 0);
+	ASSERT_EQ(unpin(), 0);
 	ASSERT_EQ(write_file("/tmp/cgroup/rseq/cgroup.procs", "0"), 0);
 	if (!self->rseq.open(variant->mode))
 		return;

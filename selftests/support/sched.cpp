@@ -64,6 +64,16 @@ int pin(int cpu, pid_t tid)
 	return sched_setaffinity(tid, sizeof(set), &set) ? errno : 0;
 }
 
+int unpin()
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	for (int i = 0; i < cpu_count; i++)
+		CPU_SET(cpu_list[i], &set);
+	return sched_setaffinity(0, sizeof(set), &set) ? errno : 0;
+}
+
 int pin_after_all(int cpu)
 {
 	for (int i = 0; i < cpu_count; i++)

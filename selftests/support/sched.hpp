@@ -30,6 +30,7 @@ int nr_cpus();
 int cpu_at(int index);		/* 0 .. nr_cpus() - 1 */
 int last_cpu();			/* the one that does the least of the system's work */
 int pin(int cpu, pid_t tid = 0);	/* the calling thread, or that one; an errno */
+int unpin();			/* the calling thread, to all of them; an errno */
 
 struct Location {
 	std::uint32_t cpu, node;
